@@ -1,0 +1,127 @@
+"""Grouped-query attention: several query heads share each key-value head. One value for MHA, MQA and GQA.
+
+Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2 (MHA: kv_heads = heads); Shazeer 2019 (arXiv 1911.02150)
+(MQA: kv_heads = 1); Ainslie et al. 2023 (arXiv 2305.13245) (GQA: in between).   y = attend(x W_q, x W_k, x W_v) W_o
+N tokens, flat · S keys · D model dim · H query head · G kv head · K head dim
+Read next: ops/attend.py, nn/positions.py, nn/cache.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.base.errors import BadInput
+from cutaway.nn.context import Context
+from cutaway.nn.cost import Cost, linear_cost
+from cutaway.nn.linear import Linear
+from cutaway.nn.norms import LayerNorm, RMSNorm
+from cutaway.nn.positions import Rope
+from cutaway.nn.stream import Stream
+from cutaway.ops.attend import attention_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedQuery:
+    """`window`: sees so many tokens, itself included. `scale`: what scores are multiplied by, 1/sqrt(head_dim) if None.
+    `head_norm`: the norm of each head's query and key (QK-norm, Qwen3, Gemma 3). `softcap`: Gemma 2's bound on scores.
+    `bias` is that of the q, k and v projections, `out_bias` that of the output's. `dropout` acts on the weights.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rope: Rope | None = None
+    window: int | None = None
+    scale: float | None = None
+    softcap: float | None = None
+    head_norm: RMSNorm | LayerNorm | None = None
+    bias: bool = False
+    out_bias: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "kv_heads", "head_dim"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"GroupedQuery.{name}")
+        if self.heads % self.kv_heads:
+            raise BadInput(f"{self.heads} heads cannot share {self.kv_heads} kv heads", field="GroupedQuery.kv_heads")
+        if self.window is not None and self.window < 1:
+            raise BadInput(f"must be at least 1, is {self.window}", field="GroupedQuery.window")
+        if self.softcap is not None and self.softcap <= 0:
+            raise BadInput(f"must be positive, is {self.softcap}", field="GroupedQuery.softcap")
+        if self.rope is not None and self.rope.width > self.head_dim:
+            raise BadInput(f"rotates {self.rope.width} of {self.head_dim} dims", field="GroupedQuery.rope")
+
+    def build(self, dim: int) -> GroupedQueryAttention:
+        return GroupedQueryAttention(dim, self)
+
+    def streams(self, dim: int) -> tuple[Stream, ...]:
+        """One key and one value per kv head and token; under a window only the last ones."""
+        shape = (self.kv_heads, self.head_dim)
+        return (Stream("key", shape, last=self.window), Stream("value", shape, last=self.window))
+
+    def cost(self, dim: int, tokens: int, length: int) -> Cost:
+        """The last `tokens` of `length`: four projections, then scores and weighted sum over the keys each may see."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        total = linear_cost(dim, queries, tokens, bias=self.bias)
+        total += linear_cost(dim, keys, tokens, bias=self.bias) * 2
+        total += linear_cost(queries, dim, tokens, bias=self.out_bias)
+        if self.head_norm is not None:
+            norm = self.head_norm.cost(self.head_dim, tokens, length)
+            total += Cost(parameters=2 * norm.parameters, flops=(self.heads + self.kv_heads) * norm.flops)
+        pairs = sum(min(seen, self.window or seen) for seen in range(length - tokens + 1, length + 1))
+        return total + Cost(
+            flops=2 * 2 * queries * pairs, cache_bytes=sum(stream.bytes(length) for stream in self.streams(dim))
+        )
+
+
+class GroupedQueryAttention(nn.Module):
+    """x (N, D) -> (N, D). Reports `entropy_NH`, the entropy (nats) of each head's weights, where "attention" is wanted."""
+
+    def __init__(self, dim: int, spec: GroupedQuery):
+        super().__init__()
+        self.spec = spec
+        self.scale = spec.head_dim**-0.5 if spec.scale is None else spec.scale
+        queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+        self.query = Linear(dim, queries, bias=spec.bias)
+        self.key = Linear(dim, keys, bias=spec.bias)
+        self.value = Linear(dim, keys, bias=spec.bias)
+        self.out = Linear(queries, dim, bias=spec.out_bias)
+        self.query_norm = spec.head_norm.build(spec.head_dim) if spec.head_norm else None
+        self.key_norm = spec.head_norm.build(spec.head_dim) if spec.head_norm else None
+
+    def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
+        spec, forms = self.spec, context.forms
+        q_NHK = self.query(x_ND, context).unflatten(-1, (spec.heads, spec.head_dim))
+        k_NGK = self.key(x_ND, context).unflatten(-1, (spec.kv_heads, spec.head_dim))
+        v_NGK = self.value(x_ND, context).unflatten(-1, (spec.kv_heads, spec.head_dim))
+        if self.query_norm is not None and self.key_norm is not None:
+            q_NHK, k_NGK = self.query_norm(q_NHK, context), self.key_norm(k_NGK, context)
+        if spec.rope is not None:
+            cos, sin = self._tables(spec.rope, x_ND.dtype, context)
+            q_NHK = forms.rotate(q_NHK, cos, sin, spec.rope.interleaved)
+            k_NGK = forms.rotate(k_NGK, cos, sin, spec.rope.interleaved)
+        (k_SGK, v_SGK), see = context.extend(window=spec.window, key=k_NGK, value=v_NGK)
+        dropout = spec.dropout if self.training else 0.0
+        y_NHK = forms.attend(q_NHK, k_SGK, v_SGK, see, scale=self.scale, softcap=spec.softcap, dropout=dropout)
+        report = {}
+        if "attention" in context.want:
+            entropies = [
+                _entropy(attention_weights(q, k, see.mask(index, q.device), scale=self.scale, softcap=spec.softcap))
+                for index, (q, k) in enumerate(zip(q_NHK.split(see.queries), k_SGK.split(see.keys), strict=True))
+            ]
+            report["entropy_NH"] = torch.cat(entropies)
+        return self.out(y_NHK.flatten(-2), context), report
+
+    def _tables(self, rope: Rope, dtype: torch.dtype, context: Context) -> tuple[Tensor, Tensor]:
+        # All layers with an equal rope share one pair of tables per pass.
+        return context.once((rope, dtype), lambda: rope.tables(context, dtype))
+
+
+def _entropy(weights_HTS: Tensor) -> Tensor:
+    """Of each row, in nats, as (T, H)."""
+    return torch.special.entr(weights_HTS).sum(-1).transpose(0, 1)

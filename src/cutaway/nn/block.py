@@ -1,0 +1,100 @@
+"""A block: a mixer, which lets tokens see each other, and a feed, which works on each alone, both added to a residual.
+
+Where the norms stand tells the families apart; x is the residual:
+  pre-norm  (GPT-2, Llama; arXiv 2002.04745)   x + part(before(x))
+  post-norm (Transformer, GPT-1, BERT)         outside(x + part(x))
+  sandwich  (Gemma 2 and 3; arXiv 2105.13290)  x + after(part(before(x)))
+N tokens, flat · D model dim.   Read next: nn/attention/grouped.py, nn/feedforward.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway.base.errors import BadInput
+from cutaway.nn.context import Context
+from cutaway.nn.cost import Cost
+from cutaway.nn.norms import LayerNorm, RMSNorm
+from cutaway.nn.stream import Stream
+
+Norm = RMSNorm | LayerNorm
+
+
+class Part(Protocol):
+    """The value of a mixer or a feed."""
+
+    def build(self, dim: int) -> nn.Module: ...
+    def cost(self, dim: int, tokens: int, length: int) -> Cost: ...
+    def streams(self, dim: int) -> tuple[Stream, ...]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """`before`, `after`, `outside`: the norms around each of the two parts (see above). `dropout` acts on their outputs."""
+
+    mixer: Part
+    feed: Part
+    before: Norm | None = None
+    after: Norm | None = None
+    outside: Norm | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.dropout < 1.0:
+            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Block.dropout")
+
+    def build(self, dim: int) -> BlockModule:
+        return BlockModule(dim, self)
+
+    def streams(self, dim: int) -> tuple[Stream, ...]:
+        return self.mixer.streams(dim) + self.feed.streams(dim)
+
+    def cost(self, dim: int, tokens: int, length: int) -> Cost:
+        norms = [norm.cost(dim, tokens, length) * 2 for norm in (self.before, self.after, self.outside) if norm]
+        parts = [self.mixer.cost(dim, tokens, length), self.feed.cost(dim, tokens, length)]
+        return sum([*parts, *norms], Cost())
+
+
+class BlockModule(nn.Module):
+    """x (N, D) -> (N, D); reports its parts' reports under `mixer.` and `feed.`."""
+
+    def __init__(self, dim: int, spec: Block):
+        super().__init__()
+        self.spec = spec
+        self.mixer_norms = Norms(dim, spec)
+        self.mixer = spec.mixer.build(dim)
+        self.feed_norms = Norms(dim, spec)
+        self.feed = spec.feed.build(dim)
+
+    def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
+        x_ND, mixer_report = self._add(x_ND, self.mixer, self.mixer_norms, context)
+        x_ND, feed_report = self._add(x_ND, self.feed, self.feed_norms, context)
+        if not mixer_report and not feed_report:
+            return x_ND, {}
+        named = {f"mixer.{name}": value for name, value in mixer_report.items()}
+        return x_ND, named | {f"feed.{name}": value for name, value in feed_report.items()}
+
+    def _add(self, x_ND: Tensor, part: nn.Module, norms: Norms, context: Context) -> tuple[Tensor, dict[str, Any]]:
+        """outside(x + dropout(after(part(before(x)))))."""
+        y_ND = x_ND if norms.before is None else norms.before(x_ND, context)
+        y_ND, report = part(y_ND, context)
+        if norms.after is not None:
+            y_ND = norms.after(y_ND, context)
+        if self.spec.dropout and self.training:
+            y_ND = F.dropout(y_ND, self.spec.dropout)
+        x_ND = x_ND + y_ND
+        return (x_ND if norms.outside is None else norms.outside(x_ND, context)), report
+
+
+class Norms(nn.Module):
+    """The norms around one part of a block, those that the block's value has."""
+
+    def __init__(self, dim: int, spec: Block):
+        super().__init__()
+        self.before = spec.before.build(dim) if spec.before else None
+        self.after = spec.after.build(dim) if spec.after else None
+        self.outside = spec.outside.build(dim) if spec.outside else None

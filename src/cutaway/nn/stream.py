@@ -1,0 +1,49 @@
+"""What a part keeps while decoding, said without building it: one paged engine serves every part from this.
+
+Read next: nn/cache.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+
+from cutaway.base.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows of `shape` that a mixer keeps under `name`.
+
+    A "token" stream holds one row per `every` tokens: row r is written when token (r + 1) * every - 1 arrives, so a
+    sequence of n tokens has n // every rows. `last=w`: the newest row's token may see at most w rows, itself included;
+    older ones may be dropped. A "sequence" stream holds one row per sequence (a recurrent state), replaced as a whole
+    and zero at the start. `dtype=None` means the dtype that the model computes in.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None = None
+    every: int = 1
+    last: int | None = None
+    per: Literal["token", "sequence"] = "token"
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or (self.last is not None and self.last < 1) or any(width < 1 for width in self.shape):
+            raise BadInput(f"every, last and all widths must be at least 1: {self}", field="Stream")
+        if self.per == "sequence" and (self.every != 1 or self.last is not None):
+            raise BadInput("a sequence stream has neither `every` nor `last`", field="Stream.per")
+
+    def rows(self, tokens: int) -> int:
+        """How many rows are held for a sequence of so many tokens."""
+        if self.per == "sequence":
+            return 1
+        rows = tokens // self.every
+        return rows if self.last is None else min(rows, self.last)
+
+    def bytes(self, tokens: int, dtype: torch.dtype = torch.float32) -> int:
+        """Bytes held for a sequence of so many tokens, where the model computes in `dtype`."""
+        return self.rows(tokens) * prod(self.shape) * (self.dtype or dtype).itemsize

@@ -1,0 +1,121 @@
+"""Attention: each query takes a weighted mean of the values it may see.
+
+Vaswani et al. 2017 (arXiv 1706.03762), equation 1.   y = softmax(scale * q k^T) v
+Grouped queries (arXiv 2305.13245): query head h reads key head h // (H / G).
+Soft cap (Gemma 2, arXiv 2408.00118, section 2): scores become cap * tanh(scores / cap) before the softmax.
+Departure: sequences lie end to end (no padding); `Visible` holds their boundaries.
+N tokens, flat · T query position · S key position · H query head · G kv head · K head dim · B batch
+Read next: ops/visible.py, nn/attention/grouped.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cutaway.ops.visible import Visible
+
+
+def attention_weights(
+    q_THK: Tensor, k_SGK: Tensor, mask_TS: Tensor, *, scale: float, softcap: float | None = None
+) -> Tensor:
+    """The weights of one sequence, (H, T, S), each row a distribution over the keys it may see (float32 or wider).
+
+    A row that may see nothing is all zeros.
+    """
+    groups = k_SGK.shape[1]
+    wide = torch.promote_types(q_THK.dtype, torch.float32)
+    q_GRTK = q_THK.to(wide).unflatten(1, (groups, -1)).permute(1, 2, 0, 3)  # R query heads share each kv head
+    k_G1SK = k_SGK.to(wide).transpose(0, 1)[:, None]
+    scores_HTS = (q_GRTK @ k_G1SK.transpose(-1, -2)).flatten(0, 1) * scale
+    if softcap is not None:
+        scores_HTS = softcap * torch.tanh(scores_HTS / softcap)
+    weights_HTS = scores_HTS.masked_fill(~mask_TS, float("-inf")).softmax(-1)
+    return weights_HTS.masked_fill(~mask_TS, 0.0)
+
+
+def attend_readable(
+    q_NHK: Tensor,
+    k_SGK: Tensor,
+    v_SGK: Tensor,
+    see: Visible,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attention as the equation reads, one sequence at a time. Returns (N, H, width of v) in q's dtype.
+
+    q (N, H, K), k (S, G, K), v (S, G, V): the sequences of `see` end to end; H a multiple of G. `dropout` is the
+    probability with which a weight is dropped (section 5.4), for training.
+    """
+    outputs = []
+    for index, (q_THK, k_sGK, v_sGK) in enumerate(_sequences(q_NHK, k_SGK, v_SGK, see)):
+        mask_TS = see.mask(index, q_THK.device)
+        weights_HTS = attention_weights(q_THK, k_sGK, mask_TS, scale=scale, softcap=softcap)
+        if dropout:
+            weights_HTS = F.dropout(weights_HTS, dropout)
+        v_HSK = v_sGK.transpose(0, 1).repeat_interleave(q_THK.shape[1] // v_sGK.shape[1], dim=0)
+        outputs.append((weights_HTS @ v_HSK.to(weights_HTS.dtype)).transpose(0, 1).to(q_NHK.dtype))
+    return torch.cat(outputs) if outputs else q_NHK.new_zeros(0, q_NHK.shape[1], v_SGK.shape[2])
+
+
+def attend_sdpa(
+    q_NHK: Tensor,
+    k_SGK: Tensor,
+    v_SGK: Tensor,
+    see: Visible,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """The same on torch's scaled_dot_product_attention, which never holds all scores. Arguments as `attend_readable`.
+
+    Sequences of equal lengths run as one rectangle. A soft cap has no fused form: the readable one answers.
+    """
+    if softcap is not None:
+        return attend_readable(q_NHK, k_SGK, v_SGK, see, scale=scale, softcap=softcap, dropout=dropout)
+    alike = len(set(see.queries)) == 1 and len(set(see.keys)) == 1 and see.prefix is None
+    if alike:
+        return _rectangle(q_NHK, k_SGK, v_SGK, see, 0, len(see.queries), scale=scale, dropout=dropout)
+    outputs = [
+        _rectangle(q, k, v, see, index, 1, scale=scale, dropout=dropout)
+        for index, (q, k, v) in enumerate(_sequences(q_NHK, k_SGK, v_SGK, see))
+    ]
+    return torch.cat(outputs) if outputs else q_NHK.new_zeros(0, q_NHK.shape[1], v_SGK.shape[2])
+
+
+def _sequences(q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    yield from zip(q_NHK.split(see.queries), k_SGK.split(see.keys), v_SGK.split(see.keys), strict=True)
+
+
+def _rectangle(
+    q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible, index: int, batch: int, *, scale: float, dropout: float
+) -> Tensor:
+    """`batch` sequences that look like sequence `index`, as one call on (B, heads, positions, K)."""
+    heads, groups = q_NHK.shape[1], k_SGK.shape[1]
+    k_BGSK = k_SGK.unflatten(0, (batch, -1)).transpose(1, 2)
+    v_BGSK = v_SGK.unflatten(0, (batch, -1)).transpose(1, 2)
+    if see.queries[index] == 1 and see.everything(index) and heads != groups:
+        # One query that sees all: the heads of a group become the queries of one kv head, and nothing is repeated.
+        q_BGRK = q_NHK.unflatten(1, (groups, -1))
+        y_BGRK = F.scaled_dot_product_attention(q_BGRK, k_BGSK, v_BGSK, scale=scale, dropout_p=dropout)
+        return y_BGRK.flatten(1, 2)
+    q_BHTK = q_NHK.unflatten(0, (batch, -1)).transpose(1, 2)
+    triangle = see.plain_causal(index) and see.queries[index] > 1
+    mask = None if triangle or see.everything(index) else see.mask(index, q_NHK.device)
+    y_BHTK = F.scaled_dot_product_attention(
+        q_BHTK,
+        k_BGSK,
+        v_BGSK,
+        attn_mask=mask,
+        is_causal=triangle,
+        scale=scale,
+        dropout_p=dropout,
+        enable_gqa=heads != groups,
+    )
+    return y_BHTK.transpose(1, 2).flatten(0, 1)

@@ -1,0 +1,63 @@
+"""What each query may see: a small value, and a tensor only when a slow form asks for one.
+
+Sequences of any length lie end to end. The queries of a sequence are the last of its keys: with S keys and T queries,
+query t stands at key S - T + t. So a cached step (one query, many keys) and a full pass (as many of each) are one rule.
+T query position · S key position · N queries of all sequences.   Read next: ops/attend.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cutaway.base.errors import BadInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visible:
+    """Query t sees key s if `s <= t` (causal) or both lie in the prefix, and s is less than `window` away.
+
+    `queries`, `keys`: how many of each, for each sequence. `prefix`: how many leading tokens of each sequence everyone
+    may see (prefix-LM); `dropped`: how many older keys of each sequence are no longer held (a window's), which the
+    prefix must count. `window` counts the query's own position: window=1 sees only itself.
+    """
+
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+    causal: bool = True
+    window: int | None = None
+    prefix: tuple[int, ...] | None = None
+    dropped: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.queries) != len(self.keys):
+            raise BadInput(f"{len(self.queries)} sequences of queries, {len(self.keys)} of keys", field="Visible.keys")
+        if any(queries > keys for queries, keys in zip(self.queries, self.keys, strict=True)):
+            raise BadInput("a sequence has more queries than keys", field="Visible.queries")
+        if self.window is not None and self.window < 1:
+            raise BadInput(f"must be at least 1, is {self.window}", field="Visible.window")
+
+    def everything(self, index: int) -> bool:
+        """Whether every query of this sequence sees every key: then no mask is needed."""
+        queries, keys = self.queries[index], self.keys[index]
+        return (queries == 1 or not self.causal) and (self.window is None or keys <= self.window)
+
+    def plain_causal(self, index: int) -> bool:
+        """Whether this sequence is the plain triangle: as many queries as keys, no window in reach, no prefix."""
+        queries, keys = self.queries[index], self.keys[index]
+        return self.causal and queries == keys and self.prefix is None and (self.window is None or keys <= self.window)
+
+    def mask(self, index: int, device: torch.device | str | None = None) -> Tensor:
+        """The rule of one sequence as a boolean tensor (T, S), True where seen."""
+        queries, keys = self.queries[index], self.keys[index]
+        key_S = torch.arange(keys, device=device)
+        query_T1 = torch.arange(keys - queries, keys, device=device)[:, None]
+        seen_TS = key_S <= query_T1 if self.causal else torch.ones(queries, keys, dtype=torch.bool, device=device)
+        if self.prefix is not None:
+            held = self.prefix[index] - (self.dropped[index] if self.dropped else 0)
+            seen_TS = seen_TS | (key_S < held)
+        if self.window is not None:
+            seen_TS = seen_TS & ((query_T1 - key_S).abs() < self.window)
+        return seen_TS
