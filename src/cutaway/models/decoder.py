@@ -109,7 +109,7 @@ class DecoderModel(nn.Module):
         return x_ND, reports
 
     def logits(self, x_ND: Tensor, context: Context) -> Tensor:
-        """Scores (N, V) of the next token, from the residual behind any block (the logit lens asks for earlier ones)."""
+        """Scores (N, V) of the next token, from the residual behind any block (the logit lens asks for early ones)."""
         x_ND = x_ND if self.norm is None else self.norm(x_ND, context)
         logits_NV = self.embedding.logits(x_ND, context) if self.head is None else self.head(x_ND, context)
         if self.spec.softcap is not None:

@@ -34,7 +34,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """`before`, `after`, `outside`: the norms around each of the two parts (see above). `dropout` acts on their outputs."""
+    """`before`, `after`, `outside`: the norms around each part (see above). `dropout` acts on the parts' outputs."""
 
     mixer: Part
     feed: Part

@@ -16,6 +16,7 @@ from cutaway.base.errors import BadInput, CutawayError
 from cutaway.nn.stream import Stream
 
 Place = tuple[int, str]  # layer, stream name
+Device = torch.device | str | None
 
 
 class CacheError(CutawayError):
@@ -25,7 +26,9 @@ class CacheError(CutawayError):
 class Rows:
     """The rows of one token stream of one sequence: an append-only buffer that may forget its oldest rows."""
 
-    def __init__(self, stream: Stream, dtype: torch.dtype, device: torch.device | str | None, capacity: int, slack: int):
+    def __init__(
+        self, stream: Stream, dtype: torch.dtype, device: torch.device | str | None, capacity: int, slack: int
+    ):
         self.last = stream.last
         self.slack = slack  # rows kept beyond `last`, so that a few tokens can be taken back
         self.first = 0  # index, in the whole sequence, of the buffer's row 0
@@ -53,11 +56,14 @@ class Rows:
         """The rows that the present pass may see: a view, not a copy."""
         return self.buffer[self.count - self.visible : self.count]
 
-    def cut(self, end: int) -> None:
-        """Forgets the rows from `end` on. Raises CacheError where rows that are needed again were dropped."""
-        oldest_needed = 0 if self.last is None else max(0, end - self.last)
+    def refuse_cut(self, end: int) -> None:
+        """Raises CacheError where, cut back to `end`, rows would be needed again that were dropped."""
+        oldest_needed = 0 if self.last is None else max(0, end - (self.last - 1))
         if oldest_needed < self.first:
             raise CacheError(f"a window of {self.last} rows cannot go back to row {end}: its older rows are gone")
+
+    def cut(self, end: int) -> None:
+        """Forgets the rows from `end` on."""
         self.count = min(self.count, end - self.first)
         self.visible = self.count if self.last is None else min(self.count, self.last)
 
@@ -166,8 +172,11 @@ class ContiguousCache:
             raise CacheError(f"cannot cut a sequence of {self._lengths[sequence]} tokens to {length}")
         if self._states and length != self._lengths[sequence]:
             raise CacheError("a recurrent state cannot be cut back: restore a snapshot")
-        for place, kept in self._rows.items():
-            kept[sequence].cut(length // self._every[place].every)
+        ends = {place: length // self._every[place].every for place in self._rows}
+        for place, end in ends.items():
+            self._rows[place][sequence].refuse_cut(end)  # all or none
+        for place, end in ends.items():
+            self._rows[place][sequence].cut(end)
         self._lengths[sequence] = length
         self._cuts[sequence].append(length)
 
@@ -184,7 +193,8 @@ class ContiguousCache:
         )
 
     def restore(self, sequence: int, mark: Mark) -> None:
-        if mark.length > self._lengths[sequence] or min(self._cuts[sequence][mark.cuts :], default=mark.length) < mark.length:
+        lowest = min([self._lengths[sequence], *self._cuts[sequence][mark.cuts :]])
+        if lowest < mark.length:
             raise CacheError(f"the sequence was cut below the mark's {mark.length} tokens: the mark is void")
         for place, kept in self._rows.items():
             if place in mark.windows:

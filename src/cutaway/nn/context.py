@@ -88,7 +88,9 @@ class Context:
         starts = cache.lengths if cache is not None else (0,) * len(lengths)
         if len(starts) != len(lengths):
             raise BadInput(f"the cache holds {len(starts)} sequences, {len(lengths)} were given", field="lengths")
-        spans = [torch.arange(start, start + count, device=device) for start, count in zip(starts, lengths, strict=True)]
+        spans = [
+            torch.arange(start, start + count, device=device) for start, count in zip(starts, lengths, strict=True)
+        ]
         positions_N = spans[0] if len(spans) == 1 else torch.cat(spans) if spans else torch.arange(0, device=device)
         return cls(lengths=lengths, positions_N=positions_N, cache=cache, **told)
 

@@ -80,7 +80,7 @@ class GroupedQuery:
 
 
 class GroupedQueryAttention(nn.Module):
-    """x (N, D) -> (N, D). Reports `entropy_NH`, the entropy (nats) of each head's weights, where "attention" is wanted."""
+    """x (N, D) -> (N, D). Reports `entropy_NH`, each head's entropy in nats, where "attention" is wanted."""
 
     def __init__(self, dim: int, spec: GroupedQuery):
         super().__init__()

@@ -1,0 +1,148 @@
+"""A language model as its user meets it: text in, text out, or ids in, logits out.
+
+B batch · T position · V vocabulary.   Read next: infer/continuation.py, infer/sampler.py
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.base.errors import BadInput, CutawayError
+from cutaway.infer.answer import Answer, FinishReason, Piece, StopText
+from cutaway.infer.continuation import Continuation
+from cutaway.infer.decoding import Decoding
+from cutaway.infer.sampler import choose
+from cutaway.models.decoder import Decoder, DecoderModel
+from cutaway.nn.context import Context
+from cutaway.ops.forms import FAST, Forms
+from cutaway.text.tokenizer import Tokenizer
+
+Prompt = str | Sequence[dict[str, Any]] | Sequence[int]
+
+
+class Language:
+    """A decoder with its tokenizer. `source` is where it came from, for messages."""
+
+    def __init__(
+        self,
+        module: DecoderModel,
+        tokenizer: Tokenizer | None = None,
+        *,
+        forms: Forms = FAST,
+        source: str | None = None,
+    ):
+        self.module = module.eval()
+        self.tokenizer = tokenizer
+        self.forms = forms
+        self.source = source
+        place = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
+        self.dtype, self.device = place.dtype, place.device
+
+    @property
+    def spec(self) -> Decoder:
+        return self.module.spec
+
+    def __repr__(self) -> str:
+        return f"Language({self.source or 'in memory'}, {len(self.spec.blocks)} blocks of dim {self.spec.dim})"
+
+    def __call__(self, ids_BT: Tensor) -> Tensor:
+        """ids (B, T) -> logits (B, T, V). Gradients flow as torch's present mode says."""
+        if ids_BT.ndim != 2:
+            raise BadInput(f"must be (batch, position), has shape {tuple(ids_BT.shape)}", field="ids_BT")
+        lengths = (ids_BT.shape[1],) * ids_BT.shape[0]
+        context = Context.of(lengths, device=self.device, forms=self.forms)
+        logits_NV, _ = self.module(ids_BT.flatten().to(self.device), context)
+        return logits_NV.unflatten(0, tuple(ids_BT.shape))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The ids of a prompt: a str is raw text, a list of dicts a chat in the model's own template, ints are ids."""
+        if isinstance(prompt, Sequence) and not isinstance(prompt, str) and all(isinstance(i, int) for i in prompt):
+            ids = [int(id) for id in prompt if isinstance(id, int)]
+        elif self.tokenizer is None:
+            raise BadInput("this model came without a tokenizer: give token ids", source=self.source, field="prompt")
+        elif isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt)
+        else:
+            ids = self.tokenizer.chat([message for message in prompt if isinstance(message, dict)])
+        wrong = next((id for id in ids if not 0 <= id < self.spec.vocab), None)
+        if wrong is not None:
+            raise BadInput(f"token id {wrong} is outside the vocabulary of {self.spec.vocab}", field="prompt")
+        if not ids:
+            if self.tokenizer is None or self.tokenizer.bos_id is None:
+                raise BadInput("the prompt is empty and the model has no beginning-of-text token", field="prompt")
+            ids = [self.tokenizer.bos_id]
+        if len(ids) > self.spec.length:
+            raise BadInput(f"the prompt has {len(ids)} tokens, the model's context {self.spec.length}", field="prompt")
+        return ids
+
+    def continuation(self) -> Continuation:
+        """A cache to hand to several `stream` calls: what a prompt shares with the one before is not read again."""
+        return Continuation(self.module, self.forms, dtype=self.dtype, device=self.device)
+
+    def generate(self, prompt: Prompt, *, held: Continuation | None = None, **options: Any) -> Answer:
+        """The whole answer. `options` are the fields of `Decoding`: max_tokens, temperature (0), top_k, top_p, min_p,
+        repetition_penalty, seed, stop. Raises BadInput for an impossible prompt or option."""
+        pieces = list(self.stream(prompt, held=held, **options))
+        return Answer(
+            text="".join(piece.text for piece in pieces),
+            tokens=tuple(piece.token for piece in pieces),
+            logprobs=tuple(piece.logprob for piece in pieces),
+            finish_reason=(pieces[-1].finish_reason if pieces else None) or "length",
+        )
+
+    def stream(self, prompt: Prompt, *, held: Continuation | None = None, **options: Any) -> Iterator[Piece]:
+        """The answer piece by piece, one a token. Arguments as `generate`; they are checked before the first piece."""
+        decoding = _decoding(options)
+        ids = self.encode(prompt)
+        return self._stream(ids, decoding, held or self.continuation())
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        raise CutawayError("a decoder has no text embedding of its own: embed with an encoder")
+
+    def _stream(self, ids: list[int], decoding: Decoding, held: Continuation) -> Iterator[Piece]:
+        # The last token is never fed, so a prompt that fills the context still gets one token.
+        limit = min(decoding.max_tokens, self.spec.length - len(ids) + 1)
+        if limit <= 0:
+            return
+        ends = self.tokenizer.eos_ids if self.tokenizer else frozenset()
+        text = self.tokenizer.detokenizer() if self.tokenizer else None
+        stops = StopText(decoding.stop)
+        draw = random.Random(decoding.seed)
+        logits_V = held.feed(held.rewind(ids, room=len(ids) + limit))
+        self._refuse_nan(logits_V)
+        seen = list(ids)
+        for count in range(1, limit + 1):
+            with torch.inference_mode():
+                token = choose(logits_V, decoding, draw, seen)
+                logprob = float(logits_V[token].float() - logits_V.float().logsumexp(0))
+            seen.append(token)
+            finish: FinishReason | None = "stop" if token in ends else None
+            new = stops.push(text.push(token)) if text and finish is None else ""
+            finish = "stop" if stops.hit else finish or ("length" if count == limit else None)
+            if finish and text and not stops.hit:
+                new += stops.push(text.flush()) + stops.flush()
+            yield Piece(text=new, token=token, logprob=logprob, finish_reason=finish)
+            if finish:
+                return
+            logits_V = held.feed([token])
+
+    def _refuse_nan(self, logits_V: Tensor) -> None:
+        if bool(torch.isfinite(logits_V).all()):
+            return
+        tensors = [*self.module.named_parameters(), *self.module.named_buffers()]
+        bad = [name for name, tensor in tensors if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+        where = f"weights {', '.join(bad[:3])}" if bad else "the arithmetic, not the weights"
+        raise BadInput(f"the logits are not finite (NaN or infinite): {where}", source=self.source, field="weights")
+
+
+def _decoding(options: dict[str, Any]) -> Decoding:
+    known = Decoding.__dataclass_fields__
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        raise BadInput(f"is not an option: {', '.join(known)}", field=unknown)
+    return Decoding(**options)

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cutaway.base.errors import BadInput
+from cutaway.nn.stream import Stream
+
+
+def test_rows_and_bytes():
+    assert Stream("k", (2, 8)).bytes(10) == 10 * 16 * 4
+    assert Stream("k", (2, 8)).bytes(10, torch.bfloat16) == 10 * 16 * 2
+    assert Stream("k", (8,), dtype=torch.int8, every=4).bytes(11) == 2 * 8
+    assert Stream("k", (8,), last=3).rows(10) == 3
+    assert Stream("h", (8,), per="sequence").rows(10) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"last": 0}, {"shape": (0,)}, {"per": "sequence", "last": 2}])
+def test_an_impossible_stream_is_refused(wrong):
+    with pytest.raises(BadInput):
+        Stream(**{"name": "k", "shape": (1,), **wrong})
