@@ -215,5 +215,6 @@ class ContiguousCache:
             stream = self._every[place]
             for length, rows in zip(self._lengths, kept, strict=True):
                 assert rows.end == length // stream.every, f"{place}: {rows.end} rows for {length} tokens"
-                assert rows.count >= stream.rows(length), f"{place}: a row that may be seen is gone"
+                needed = rows.end if stream.last is None else min(rows.end, stream.last - 1)  # by the next token
+                assert rows.count >= needed, f"{place}: a row that may be seen is gone"
                 assert rows.first >= 0 and rows.count <= rows.buffer.shape[0], f"{place}: rows outside the buffer"
