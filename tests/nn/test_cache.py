@@ -65,7 +65,7 @@ def test_a_cache_is_a_list_of_rows(steps):
             rows = [float(t) for t in truth[sequence]]
             assert read["all"][sequence] == rows
             assert read["far"][sequence] == rows[1::2]
-            visible = min(len(rows), 3 - 1 + max(count, 1))
+            visible = min(len(rows), 3 - 1 + count)
             assert read["near"][sequence][-visible:] == rows[len(rows) - visible :]
 
 

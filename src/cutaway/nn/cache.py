@@ -50,7 +50,7 @@ class Rows:
         self.buffer[self.count : self.count + new] = rows
         self.count += new
         # With `last` rows for the newest, the oldest of the new ones sees last - 1 older ones.
-        self.visible = self.count if self.last is None else min(self.count, self.last - 1 + max(new, 1))
+        self.visible = self.count if self.last is None else min(self.count, self.last - 1 + new)
 
     def read(self) -> Tensor:
         """The rows that the present pass may see: a view, not a copy."""
