@@ -3,7 +3,7 @@
 sigmoid(x) = 1 / (1 + e^-x)      tanh(x) = (e^2x - 1) / (e^2x + 1)      relu(x) = max(x, 0)
 silu(x) = x sigmoid(x), also called swish (arXiv 1710.05941; 1702.03118)
 gelu(x) = x Phi(x) = x/2 (1 + erf(x / sqrt 2)), or with tanh in place of erf (arXiv 1606.08415)
-gate(g, u) = activation(g) * u: GLU with sigmoid (arXiv 1612.08083), SwiGLU with silu, GeGLU with gelu (arXiv 2002.05202)
+gate(g, u) = activation(g) * u: GLU, sigmoid (arXiv 1612.08083); SwiGLU, silu, and GeGLU, gelu (arXiv 2002.05202)
 Departure: half precision is worked out in float32 and rounded once. erf itself comes from torch.
 N tokens, flat · F hidden dim (any shape will do).   Read next: nn/feedforward.py
 """

@@ -1,7 +1,7 @@
 """Rotary positions: each pair of a head's numbers turns by an angle that grows with the token's position.
 
 Su et al. 2021 (arXiv 2104.09864), equation 34.   (a, b) -> (a cos - b sin, b cos + a sin),   angle_i = position * f_i
-f_i = theta^(-2i / W): the first pairs turn fast, the last slowly. Dot products then depend on position differences only.
+f_i = theta^(-2i / W): first pairs turn fast, last ones slowly. Dot products depend on position differences only.
 Pairs are (i, i + W/2), "half-split" (Hugging Face), or (2i, 2i + 1), "interleaved" (the paper, GGUF llama files).
 Departure: tables are as wide as what they rotate, with a heads axis of 1, and the sine carries its sign (minus for the
 first of each pair), so that y = x cos + swap(x) sin: three calls, half the time of two half-width products.
@@ -30,7 +30,7 @@ def tables(
 ) -> tuple[Tensor, Tensor]:
     """(cos, signed sin) for `rotate`, each (N, 1, W), times `amplitude`; angles in float32 or wider.
 
-    `frequencies_W` holds one frequency per pair, (W / 2,).
+    `frequencies_W` holds one frequency per pair: (W / 2,), or (N, 1, W / 2) where each token has its own.
     """
     wide = torch.promote_types(dtype, torch.float32)
     angles_N1W = positions_N.to(wide)[:, None, None] * frequencies_W.to(wide)
@@ -40,7 +40,7 @@ def tables(
     return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 
 
-def rotate_readable(x_NHK: Tensor, cos_N1W: Tensor, sin_N1W: Tensor, *, interleaved: bool = False) -> Tensor:
+def rotate_readable(x_NHK: Tensor, cos_N1W: Tensor, sin_N1W: Tensor, interleaved: bool = False) -> Tensor:
     """(N, H, K) -> (N, H, K), pair by pair as the equation reads. Tables from `tables`, of the same layout."""
     width = cos_N1W.shape[-1]
     first, second = _pairs(x_NHK[..., :width], interleaved)
@@ -57,7 +57,7 @@ def _pairs(x: Tensor, interleaved: bool) -> tuple[Tensor, Tensor]:
     return (x[..., 0::2], x[..., 1::2]) if interleaved else (x[..., :half], x[..., half:])
 
 
-def rotate_fast(x_NHK: Tensor, cos_N1W: Tensor, sin_N1W: Tensor, *, interleaved: bool = False) -> Tensor:
+def rotate_fast(x_NHK: Tensor, cos_N1W: Tensor, sin_N1W: Tensor, interleaved: bool = False) -> Tensor:
     """The same in three calls. Arguments as `rotate_readable`; q and k side by side may share one call."""
     width = cos_N1W.shape[-1]
     if width < x_NHK.shape[-1]:
