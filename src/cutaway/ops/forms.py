@@ -1,19 +1,70 @@
-"""Which form of each replaceable function runs: a frozen value of callables, handed down in the `Context`."""
+"""Which form of each replaceable function runs: a frozen value of callables, handed down in the `Context`.
+
+`READABLE` reads as the equations do, `FAST` is the same in fewer or fused calls, and a reader may put a function of
+their own in any place: `replace(FAST, attend=mine)`. All forms of one function have one signature.
+Read next: ops/attend.py, nn/context.py
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 from torch import Tensor
 
+from cutaway.base.errors import BadInput
+from cutaway.base.names import did_you_mean
+from cutaway.ops import activation, norm, rope
 from cutaway.ops.attend import attend_readable, attend_sdpa
+
+Form = Callable[..., Tensor]
+
+
+def activate_readable(x_NF: Tensor, name: str) -> Tensor:
+    """An activation by its name, elementwise."""
+    return activation.READABLE[name](x_NF)
+
+
+def activate_fast(x_NF: Tensor, name: str) -> Tensor:
+    """The same by torch's kernel."""
+    return activation.FAST[name](x_NF)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forms:
-    attend: Callable[..., Tensor] = attend_sdpa
+    """One callable for each function that parts call through their context."""
+
+    attend: Form = attend_sdpa
+    rotate: Form = rope.rotate_fast
+    rms_norm: Form = norm.rms_norm_fast
+    layer_norm: Form = norm.layer_norm_fast
+    activate: Form = activate_fast
+    gate: Form = activation.gate_fast
 
 
 FAST = Forms()
-READABLE = Forms(attend=attend_readable)
+READABLE = Forms(
+    attend=attend_readable,
+    rotate=rope.rotate_readable,
+    rms_norm=norm.rms_norm_readable,
+    layer_norm=norm.layer_norm_readable,
+    activate=activate_readable,
+    gate=activation.gate_readable,
+)
+
+# The names by which a command line or a file chooses forms.
+NAMED: Mapping[str, Forms] = MappingProxyType({"fast": FAST, "readable": READABLE})
+
+
+def named(**chosen: str) -> Forms:
+    """Forms by name, the others fast: `named(attend="readable")`. An unknown function or form is BadInput."""
+    known = [field.name for field in fields(Forms)]
+    forms: dict[str, Form] = {}
+    for function, form in chosen.items():
+        if function not in known:
+            raise BadInput(f"no such function{did_you_mean(function, known)}: {', '.join(known)}", field=function)
+        if form not in NAMED:
+            raise BadInput(f'no form "{form}"{did_you_mean(form, NAMED)}: {", ".join(NAMED)}', field=function)
+        forms[function] = getattr(NAMED[form], function)
+    return Forms(**forms)

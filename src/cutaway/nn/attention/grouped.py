@@ -103,8 +103,8 @@ class GroupedQueryAttention(nn.Module):
             q_NHK, k_NGK = self.query_norm(q_NHK, context), self.key_norm(k_NGK, context)
         if spec.rope is not None:
             cos, sin = self._tables(spec.rope, x_ND.dtype, context)
-            q_NHK = forms.rotate(q_NHK, cos, sin, spec.rope.interleaved)
-            k_NGK = forms.rotate(k_NGK, cos, sin, spec.rope.interleaved)
+            q_NHK = forms.rotate(q_NHK, cos, sin, interleaved=spec.rope.interleaved)
+            k_NGK = forms.rotate(k_NGK, cos, sin, interleaved=spec.rope.interleaved)
         (k_SGK, v_SGK), see = context.extend(window=spec.window, key=k_NGK, value=v_NGK)
         dropout = spec.dropout if self.training else 0.0
         y_NHK = forms.attend(q_NHK, k_SGK, v_SGK, see, scale=self.scale, softcap=spec.softcap, dropout=dropout)
