@@ -13,6 +13,7 @@ from torch import Tensor
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.cache import CacheError, ContiguousCache
 from cutaway.nn.context import Context
+from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.ops.forms import Forms
 
 
@@ -55,7 +56,7 @@ class Continuation:
     def by_prompt(self) -> bool:
         """Whether what is held depends on the prompt's length."""
         ropes = [getattr(block.mixer, "rope", None) for block in self.module.spec.blocks]
-        return any(rope is not None and rope.by_prompt for rope in ropes)
+        return any(isinstance(rope.scaling, DynamicNtk) for rope in ropes if rope is not None)
 
     @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> Tensor:

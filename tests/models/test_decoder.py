@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cutaway.base.errors import BadInput
+from cutaway.models.decoder import Decoder
+from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.block import Block
+from cutaway.nn.cache import ContiguousCache
+from cutaway.nn.context import Context
+from cutaway.nn.feedforward import Gated, Plain
+from cutaway.nn.norms import LayerNorm, RMSNorm
+from cutaway.nn.positions import Learned, Rope, Sinusoidal
+from cutaway.ops.forms import FAST, READABLE
+
+NEAR = GroupedQuery(heads=4, kv_heads=2, head_dim=4, rope=Rope(width=4), window=6)
+FAR = GroupedQuery(heads=4, kv_heads=1, head_dim=4, rope=Rope(width=4, theta=1e6), head_norm=RMSNorm(offset=1.0))
+PLAIN = GroupedQuery(heads=2, kv_heads=2, head_dim=8, bias=True, out_bias=True)
+SANDWICH = [
+    Block(mixer=mixer, feed=Gated(hidden=24), before=RMSNorm(offset=1.0), after=RMSNorm(offset=1.0))
+    for mixer in (NEAR, FAR)
+]
+VALUES = {
+    "pre-norm": Decoder(
+        vocab=50,
+        dim=16,
+        length=64,
+        norm=RMSNorm(),
+        blocks=(Block(mixer=NEAR, feed=Gated(hidden=24), before=RMSNorm()),) * 3,
+    ),
+    "post-norm": Decoder(
+        vocab=50,
+        dim=16,
+        length=64,
+        positions=Learned(length=64),
+        blocks=(Block(mixer=PLAIN, feed=Plain(hidden=32), outside=LayerNorm()),) * 2,
+    ),
+    "sandwich": Decoder(
+        vocab=50,
+        dim=16,
+        length=64,
+        norm=RMSNorm(offset=1.0),
+        embedding_scale=4.0,
+        softcap=30.0,
+        blocks=(*SANDWICH, SANDWICH[0]),
+    ),
+    "untied": Decoder(
+        vocab=50,
+        dim=16,
+        length=64,
+        tied=False,
+        head_bias=True,
+        positions=Sinusoidal(length=64),
+        blocks=(Block(mixer=PLAIN, feed=Plain(hidden=32), before=LayerNorm(bias=False)),),
+    ),
+}
+EACH = pytest.mark.parametrize("spec", VALUES.values(), ids=VALUES.keys())
+
+
+def build(spec: Decoder) -> torch.nn.Module:
+    torch.manual_seed(0)
+    module = spec.build().double().eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+@EACH
+@torch.no_grad()
+def test_cached_equals_uncached_and_packed_equals_alone(spec):
+    module, lengths = build(spec), (13, 1, 8)
+    ids_N = torch.randint(50, (sum(lengths),))
+    full = module(ids_N, Context.of(lengths))[0].split(lengths)
+    for ids, packed in zip(ids_N.split(lengths), full, strict=True):
+        assert torch.allclose(module(ids, Context.of((len(ids),)))[0], packed, atol=1e-10)
+        cache = ContiguousCache(spec.streams(), dtype=torch.float64, capacity=1)
+        stepped = [module(id, Context.of((1,), cache=cache))[0] for id in ids.split(1)]
+        cache.check()
+        assert torch.allclose(torch.cat(stepped), packed, atol=1e-10)
+
+
+@EACH
+def test_it_costs_what_it_says(spec):
+    cost = spec.cost(1, 40)
+    assert cost.parameters == sum(parameter.numel() for parameter in spec.build().parameters())
+    assert cost.cache_bytes == sum(stream.bytes(40) for streams in spec.streams() for stream in streams)
+
+
+@EACH
+def test_it_runs_on_the_meta_device(spec):
+    """A stray tensor on the CPU would raise."""
+    module = spec.build().to("meta")
+    ids_N = torch.zeros(5, dtype=torch.long, device="meta")
+    for forms in (FAST, READABLE):
+        logits_NV, _ = module(ids_N, Context.of((2, 3), device="meta", forms=forms))
+        assert logits_NV.shape == (5, 50) and logits_NV.device.type == "meta"
+    cache = ContiguousCache(spec.streams(), device="meta")
+    for ids in ids_N.split([3, 1, 1]):
+        module(ids, Context.of((len(ids),), cache=cache, device="meta"))
+
+
+@EACH
+def test_gradients_reach_every_parameter_and_forms_agree(spec):
+    module, ids_N = build(spec), torch.randint(50, (9,))
+    gradients = []
+    for forms in (FAST, READABLE):
+        logits_NV, _ = module(ids_N, Context.of((9,), forms=forms))
+        gradients.append(torch.autograd.grad(logits_NV.square().mean(), list(module.parameters())))
+    for (name, _), fast, slow in zip(module.named_parameters(), *gradients, strict=True):
+        assert torch.allclose(fast, slow, atol=1e-10, rtol=1e-8), name
+        if not name.endswith("key.bias"):  # one number added to all scores of a query changes no weight
+            assert bool(fast.any()), name
+
+
+def test_logits_of_the_rows_asked_for():
+    module, ids_N = build(VALUES["pre-norm"]), torch.randint(50, (9,))
+    full, _ = module(ids_N, Context.of((9,)))
+    last, _ = module(ids_N, Context.of((9,)), torch.tensor([8]))
+    assert torch.allclose(last[0], full[8])
+
+
+def test_the_residual_behind_each_block_is_reported_where_wanted():
+    module, ids_N = build(VALUES["sandwich"]), torch.randint(50, (4,))
+    logits, report = module(ids_N, Context.of((4,), want=frozenset({"residual"})))
+    assert set(report) == {f"blocks.{layer}.residual_ND" for layer in range(3)}
+    assert torch.allclose(module.logits(report["blocks.2.residual_ND"], Context.of((4,))), logits)
+
+
+def test_a_prefix_is_seen_by_all_and_changes_only_what_should():
+    spec = replace(VALUES["post-norm"])
+    module, ids_N = build(spec), torch.randint(50, (6,))
+    other = ids_N.clone()
+    other[2] = (other[2] + 1) % 50
+    changed = [
+        (module(ids_N, Context.of((6,), prefix=p))[0] - module(other, Context.of((6,), prefix=p))[0]).abs().amax(-1)
+        > 1e-9
+        for p in (None, (3,))
+    ]
+    assert changed[0].tolist() == [False, False, True, True, True, True]
+    assert changed[1].tolist() == [True] * 6
+
+
+@pytest.mark.parametrize("wrong", [{"vocab": 0}, {"dim": -1}, {"length": 0}, {"blocks": ()}, {"head_bias": True}])
+def test_an_impossible_value_is_refused(wrong):
+    with pytest.raises(BadInput, match="Decoder"):
+        replace(VALUES["pre-norm"], **wrong)

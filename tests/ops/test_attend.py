@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cutaway.lab.checks.attend import check_attend, check_half, check_large_scores
+from cutaway.ops.attend import attend_readable, attend_sdpa, attention_weights
+from cutaway.ops.visible import Visible
+
+BOTH = pytest.mark.parametrize("attend", [attend_readable, attend_sdpa])
+
+
+@BOTH
+def test_it_is_the_equation_forward_and_gradient(attend):
+    check_attend(attend)
+
+
+@BOTH
+def test_large_scores_do_not_overflow(attend):
+    check_large_scores(attend)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(attend, dtype):
+    check_half(attend, dtype)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("softcap", [None, 20.0])
+def test_the_fast_form_equals_the_readable_one_at_real_sizes(seed, softcap):
+    make = torch.Generator().manual_seed(seed)
+    see = Visible(queries=(37, 1, 1, 5), keys=(37, 64, 3, 80), window=None if seed % 2 else 16)
+    q = torch.randn(44, 9, 64, generator=make)
+    k, v = (torch.randn(184, 3, 64, generator=make) for _ in range(2))
+    fast, slow = (attend(q, k, v, see, scale=0.125, softcap=softcap) for attend in (attend_sdpa, attend_readable))
+    # Float32 sums of 80 terms in another order.
+    assert torch.allclose(fast, slow, atol=2e-6)
+
+
+def test_nothing_in_nothing_out():
+    see = Visible(queries=(0,), keys=(2,))
+    for attend in (attend_readable, attend_sdpa):
+        y = attend(torch.zeros(0, 2, 4), torch.zeros(2, 1, 4), torch.zeros(2, 1, 4), see, scale=1.0)
+        assert y.shape == (0, 2, 4)
+
+
+def test_dropout_drops_weights_and_keeps_their_sum_on_average():
+    torch.manual_seed(0)
+    see = Visible(queries=(1,), keys=(400,), causal=False)
+    ones = torch.ones(400, 1, 1)
+    drawn = torch.stack(
+        [attend_readable(torch.zeros(1, 1, 1), ones, ones, see, scale=1.0, dropout=0.5) for _ in range(50)]
+    )
+    assert drawn.std() > 0.01
+    assert abs(float(drawn.mean()) - 1.0) < 0.03  # 20,000 coins: three deviations are 0.021
+
+
+def test_weights_are_distributions_over_what_is_seen():
+    see = Visible(queries=(3,), keys=(5,), window=2)
+    weights = attention_weights(torch.randn(3, 4, 8), torch.randn(5, 2, 8), see.mask(0), scale=1.0)
+    assert torch.allclose(weights.sum(-1), torch.ones(4, 3))
+    assert bool((weights[:, ~see.mask(0)] == 0).all())
+
+
+def no_scale(q, k, v, see, *, scale, softcap=None):
+    return attend_readable(q, k, v, see, scale=1.0, softcap=softcap)
+
+
+def sees_all(q, k, v, see, *, scale, softcap=None):
+    return attend_readable(q, k, v, replace(see, causal=False), scale=scale, softcap=softcap)
+
+
+def no_window(q, k, v, see, *, scale, softcap=None):
+    return attend_readable(q, k, v, replace(see, window=None), scale=scale, softcap=softcap)
+
+
+def heads_dealt_in_turn(q, k, v, see, *, scale, softcap=None):
+    groups = k.shape[1]
+    order = [h for g in range(groups) for h in range(g, q.shape[1], groups)]
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return attend_readable(q[:, order], k, v, see, scale=scale, softcap=softcap)[:, back]
+
+
+def forgets_the_gradient_of_k(q, k, v, see, *, scale, softcap=None):
+    return attend_readable(q, k.detach() + 0 * k, v, see, scale=scale, softcap=softcap)
+
+
+def no_cap(q, k, v, see, *, scale, softcap=None):
+    return attend_readable(q, k, v, see, scale=scale)
+
+
+def no_prefix(q, k, v, see, *, scale, softcap=None):
+    return attend_readable(q, k, v, replace(see, prefix=None), scale=scale, softcap=softcap)
+
+
+def starts_aligned(q, k, v, see, *, scale, softcap=None):
+    """Takes query t for key t, also behind a cache."""
+    parts = zip(q.split(see.queries), k.split(see.keys), v.split(see.keys), see.queries, strict=True)
+    cut = [(a, b[:n], c[:n]) for a, b, c, n in parts]
+    see = replace(see, keys=see.queries)
+    k, v = torch.cat([b for _, b, _ in cut]), torch.cat([c for _, _, c in cut])
+    return attend_readable(q, k, v, see, scale=scale, softcap=softcap)
+
+
+WRONG = [
+    no_scale,
+    sees_all,
+    no_window,
+    heads_dealt_in_turn,
+    forgets_the_gradient_of_k,
+    no_cap,
+    no_prefix,
+    starts_aligned,
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_check_catches_a_wrong_attention(wrong):
+    with pytest.raises(AssertionError):
+        check_attend(wrong)
+
+
+def test_the_check_catches_an_overflowing_softmax():
+    def naive(q, k, v, see, *, scale):
+        weights = torch.einsum("nhk,shk->hns", q, k).mul(scale).exp().masked_fill(~see.mask(0), 0)
+        return torch.einsum("hns,shk->nhk", weights / weights.sum(-1, keepdim=True), v)
+
+    with pytest.raises(AssertionError):
+        check_large_scores(naive)
