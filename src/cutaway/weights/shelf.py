@@ -171,7 +171,7 @@ SHELF: dict[str, Model] = {model.name: model for model in (SMOLLM2_135M, GEMMA3_
 def find(name: str) -> Model:
     """The model called `name`. Raises NotFound with the nearest names."""
     if name not in SHELF:
-        raise NotFound(f'no model is called "{name}"{did_you_mean(name, SHELF)}; `cutaway models` lists them')
+        raise NotFound(f'no model is called "{name}"{did_you_mean(name, SHELF)}')
     return SHELF[name]
 
 
