@@ -1,0 +1,38 @@
+"""What every test may ask for, and how Hypothesis behaves on a slow or shared machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# No deadline: a test may never fail because the machine was busy. CI draws the same examples at every run, so that a
+# failure there means the change and not the draw; a person's runs keep looking for new ones.
+settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
+settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """`shared_data("name")` is a path in the folder of small real data; the test is skipped where that is absent.
+
+    The folder is CUTAWAY_TEST_DATA, or else shared/data beside the project.
+    """
+    folder = Path(os.environ.get("CUTAWAY_TEST_DATA") or ROOT.parent / "shared" / "data")
+
+    def find(name: str) -> Path:
+        if not (folder / name).exists():
+            pytest.skip(f"the small real data is not here: {folder / name}")
+        return folder / name
+
+    return find
