@@ -1,0 +1,83 @@
+"""Where a checkpoint keeps one of our parameters, and in which form it lies there.
+
+The forms that occur: GPT's Conv1D stores matrices transposed, (inputs, outputs); GPT-2 keeps query, key and value as
+one matrix; llama.cpp reorders the rows of Llama's queries and keys so that the two dims that rotate together lie next
+to each other; it adds the 1 to Gemma's norm weights. Each is undone on reading and redone on writing.
+
+R rows (outputs) · C columns (inputs).   Read next: weights/architectures/gpt2.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+PATTERN = "blocks.*."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """`part`: which of how many equal parts, along the outputs. `transposed`: matrices are (inputs, outputs).
+    `paired`: the rows of each head are in the order of interleaved rotation. `added`: what the file adds to the weight.
+    """
+
+    name: str
+    part: tuple[int, int] = (0, 1)
+    transposed: bool = False
+    paired: bool = False
+    added: float = 0.0
+
+    def shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape in the file of a parameter that has shape `ours` here."""
+        rows, *columns = ours
+        held = (rows * self.part[1], *columns)
+        return held[::-1] if self.transposed else held
+
+    def take(self, held: Tensor, head_dim: int) -> Tensor:
+        """Our parameter, from what the file holds (a view of it where nothing has to move)."""
+        held = held.T if self.transposed and held.ndim == 2 else held
+        index, parts = self.part
+        ours = held.unflatten(0, (parts, -1))[index] if parts > 1 else held
+        if self.paired:
+            ours = ours[halves(ours.shape[0], head_dim).to(ours.device)]
+        return ours - self.added if self.added else ours
+
+    def put(self, ours: list[Tensor], head_dim: int) -> Tensor:
+        """What the file holds, from our parameters, all parts in their order."""
+        held = ours[0] if len(ours) == 1 else torch.cat(ours)
+        if self.paired:
+            held = held[pairs(held.shape[0], head_dim).to(held.device)]
+        if self.added:
+            held = held + self.added
+        return held.T if self.transposed and held.ndim == 2 else held
+
+
+Names = Mapping[str, "str | Place"]
+
+
+def place_of(names: Names, ours: str) -> Place:
+    """The place of a parameter such as `blocks.3.mixer.query.weight`. Raises KeyError for one that has none.
+
+    `names` maps modules, with `*` for the layer: "blocks.*.mixer.query" to "model.layers.*.self_attn.q_proj".
+    """
+    module, _, kind = ours.rpartition(".")
+    layer = ""
+    if module.startswith("blocks."):
+        _, layer, inside = module.split(".", 2)
+        module = PATTERN + inside
+    found = names[module]
+    place = Place(name=found) if isinstance(found, str) else found
+    return replace(place, name=f"{place.name.replace('*', layer)}.{kind}")
+
+
+def pairs(rows: int, head_dim: int) -> Tensor:
+    """Indices (R,) that bring each head's rows from halves (0 1 2 | 3 4 5) to pairs (0 3 1 4 2 5)."""
+    return torch.arange(rows).view(-1, 2, head_dim // 2).transpose(1, 2).reshape(-1)
+
+
+def halves(rows: int, head_dim: int) -> Tensor:
+    """Indices (R,) that undo `pairs`."""
+    return torch.arange(rows).view(-1, head_dim // 2, 2).transpose(1, 2).reshape(-1)

@@ -1,0 +1,91 @@
+"""A module from its spec and a source of numbers: built without memory, checked, then filled tensor by tensor.
+
+Read next: weights/huggingface.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.base.errors import BadInput
+from cutaway.models.decoder import Decoder, DecoderModel
+
+Shape = tuple[int, ...]
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+class Source(Protocol):
+    """Where a model's numbers come from, asked for by our own parameter names ("blocks.3.mixer.query.weight")."""
+
+    def check(self, expected: Mapping[str, Shape]) -> None:
+        """Raises BadInput, naming file and tensor, where one is missing, misshapen or unexpected. Reads no data."""
+        ...
+
+    def dtype(self) -> torch.dtype:
+        """The precision that most numbers have."""
+        ...
+
+    def read(self, name: str) -> Tensor:
+        """One parameter, in the source's own precision, on the CPU. It may share memory with the file's mapping."""
+        ...
+
+
+def parameters_of(spec: Decoder) -> dict[str, Shape]:
+    """Name and shape of each parameter that the spec's module has, whatever its size, without making room for it."""
+    kinds = tuple(dict.fromkeys(spec.blocks))
+    with torch.device("meta"):
+        small = replace(spec, blocks=kinds).build()
+    shapes = {name: tuple(parameter.shape) for name, parameter in small.named_parameters()}
+    outside = {name: shape for name, shape in shapes.items() if not name.startswith("blocks.")}
+    inside: dict[str, dict[str, Shape]] = {}
+    for name, shape in shapes.items():
+        if name.startswith("blocks."):
+            _, kind, rest = name.split(".", 2)
+            inside.setdefault(kind, {})[rest] = shape
+    for layer, block in enumerate(spec.blocks):
+        for rest, shape in inside[str(kinds.index(block))].items():
+            outside[f"blocks.{layer}.{rest}"] = shape
+    return outside
+
+
+def assemble(spec: Decoder, source: Source, dtype: torch.dtype | None, device: str) -> DecoderModel:
+    """The spec's module with the source's numbers, in evaluation mode.
+
+    `dtype=None`: float32 on the CPU, where its products are the fastest, and the source's own precision elsewhere.
+    Beyond the module itself one tensor at a time is held. On the "meta" device nothing is read but headers.
+    """
+    expected = parameters_of(spec)
+    source.check(expected)
+    dtype = dtype or (torch.float32 if device == "cpu" else source.dtype())
+    with torch.device("meta"):
+        module = spec.build()
+    for name in expected:
+        place(module, name, source, dtype, device)
+    assert device == "meta" or not any(tensor.is_meta for tensor in module.state_dict().values())
+    return module.eval()
+
+
+def place(module: nn.Module, name: str, source: Source, dtype: torch.dtype, device: str) -> None:
+    """Puts one parameter where its name says."""
+    owner, _, leaf = name.rpartition(".")
+    part = module.get_submodule(owner)
+    if device == "meta":
+        parameter = getattr(part, leaf).to(dtype)
+    else:
+        # A copy in any case: the mapping is closed when loading ends, and training writes in place.
+        parameter = source.read(name).to(device=device, dtype=dtype, copy=True).contiguous()
+    setattr(part, leaf, nn.Parameter(parameter))
+
+
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A precision by its name or as it is. Raises BadInput for one that a model cannot compute in."""
+    if dtype is None or dtype in DTYPES.values():
+        return dtype  # type: ignore[return-value]
+    if not isinstance(dtype, str) or dtype.removeprefix("torch.") not in DTYPES:
+        raise BadInput(f"{dtype} is no precision to compute in (known: {', '.join(DTYPES)})", source="dtype")
+    return DTYPES[dtype.removeprefix("torch.")]

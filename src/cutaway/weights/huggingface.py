@@ -1,0 +1,117 @@
+"""A Hugging Face folder (config.json, model.safetensors) to a model and back.
+
+Nothing is made room for before names and shapes have been checked against the headers, and those against the files.
+Read next: weights/assemble.py, weights/architectures/table.py
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.base.device import pick_device
+from cutaway.base.errors import BadInput, NotFound
+from cutaway.models.decoder import Decoder, DecoderModel
+from cutaway.weights.architectures.architecture import Architecture
+from cutaway.weights.architectures.place import Place, place_of
+from cutaway.weights.architectures.table import architecture_of
+from cutaway.weights.assemble import Shape, as_dtype, assemble
+from cutaway.weights.checkpoint import Checkpoint
+from cutaway.weights.fields import Fields
+
+CONFIG = "config.json"
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# Tables and masks that older programs saved along with the parameters: they can be worked out.
+WORKED_OUT = re.compile(r"(^|\.)(rotary_emb\.(original_)?inv_freq|attn\.bias|attn\.masked_bias|position_ids)$")
+
+
+def read_spec(folder: Path) -> tuple[Architecture, Decoder]:
+    """What config.json describes. Raises NotFound without one, BadInput for one that cannot be built."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise NotFound(f"{folder}: no {CONFIG}")
+    fields = Fields.of_file(path)
+    architecture = architecture_of(fields)
+    return architecture, fields.told(lambda: architecture.spec(fields))
+
+
+def read_folder(
+    folder: str | Path, dtype: torch.dtype | str | None = None, device: str | None = None
+) -> tuple[DecoderModel, Decoder]:
+    """The model of a folder, in evaluation mode, and its spec.
+
+    `dtype=None`: float32 on the CPU, the checkpoint's own precision elsewhere; `device=None`: cuda, mps, then cpu.
+    Raises NotFound for missing files, BadInput for broken, hostile or unknown ones.
+    """
+    folder, wanted, device = Path(folder), as_dtype(dtype), pick_device(device)
+    architecture, spec = read_spec(folder)
+    with Checkpoint(folder) as checkpoint:
+        return assemble(spec, FolderSource(checkpoint, architecture, spec), wanted, device), spec
+
+
+class FolderSource:
+    """The tensors of a Hugging Face checkpoint by our names. Implements `weights.assemble.Source`."""
+
+    def __init__(self, checkpoint: Checkpoint, architecture: Architecture, spec: Decoder):
+        self.checkpoint, self.architecture, self.spec = checkpoint, architecture, spec
+        # A model that was saved without its head leaves out the name of the trunk.
+        whole = any(name.startswith(architecture.prefix) for name in checkpoint.entries)
+        self._drop = "" if whole else architecture.prefix
+
+    def place(self, name: str) -> Place:
+        return place_of(self.architecture.names, name)
+
+    def held(self, name: str) -> str:
+        """What the file calls one of our parameters."""
+        return self.place(name).name.removeprefix(self._drop)
+
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.checkpoint.entries[self.held("embedding.weight")].dtype]
+
+    def check(self, expected: Mapping[str, Shape]) -> None:
+        entries, config = self.checkpoint.entries, self.checkpoint.folder / CONFIG
+        for name, shape in expected.items():
+            held, wanted = self.held(name), self.place(name).shape(shape)
+            if held not in entries:
+                raise BadInput(f"the tensor {held} is missing (expected shape {wanted})", source=self.checkpoint.folder)
+            self._check_shape(held, wanted, config)
+        unknown = sorted(entries.keys() - {self.held(name) for name in expected})
+        unknown = [name for name in unknown if not WORKED_OUT.search(name) and not self._is_tied_head(name, expected)]
+        if unknown:
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            message = f"this tensor{more} has no place in the model that {CONFIG} describes"
+            raise BadInput(message, source=self.checkpoint.path_of(unknown[0]), field=unknown[0][:200])
+
+    def read(self, name: str) -> Tensor:
+        mixer = self.spec.blocks[0].mixer
+        return self.place(name).take(self.checkpoint.tensor(self.held(name)), getattr(mixer, "head_dim", 1))
+
+    def _check_shape(self, held: str, wanted: Shape, config: Path) -> None:
+        entry, path = self.checkpoint.entries[held], self.checkpoint.path_of(held)
+        if entry.shape != wanted:
+            message = f"has shape {entry.shape}, {config.name} asks for {wanted}"
+            raise BadInput(message, source=path, field=held)
+        if entry.dtype not in DTYPES:
+            known = ", ".join(DTYPES)
+            raise BadInput(f"numbers of kind {entry.dtype} are not read here (known: {known})", source=path, field=held)
+
+    def _is_tied_head(self, held: str, expected: Mapping[str, Shape]) -> bool:
+        """Whether this is the token table once more, as some programs save a tied head. Another one is refused."""
+        if not self.spec.tied or held != self.place("head.weight").name:
+            return False
+        self._check_shape(held, expected["embedding.weight"], self.checkpoint.folder / CONFIG)
+        table = self.checkpoint.tensor(self.held("embedding.weight"))
+        if not torch.equal(self.checkpoint.tensor(held), table):
+            message = f"differs from the token table, which {CONFIG} says it is (tie_word_embeddings)"
+            raise BadInput(message, source=self.checkpoint.path_of(held), field=held)
+        return True
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """A folder's config.json as plain data, for fields that say nothing about the arithmetic."""
+    return dict(Fields.of_file(folder / CONFIG).data)
