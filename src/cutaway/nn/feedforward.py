@@ -19,7 +19,7 @@ from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.linear import Linear
 from cutaway.nn.stream import Stream
-from cutaway.ops.activation import FAST, activation_name
+from cutaway.ops.activation import activation_name
 
 
 def _check(feed: Plain | Gated) -> None:
@@ -65,7 +65,7 @@ class PlainFeed(nn.Module):
         self.down = Linear(spec.hidden, dim, bias=spec.bias)
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
-        hidden_NF = FAST[self.spec.activation](self.up(x_ND, context))
+        hidden_NF = context.forms.activate(self.up(x_ND, context), self.spec.activation)
         if self.spec.dropout and self.training:
             hidden_NF = F.dropout(hidden_NF, self.spec.dropout)
         return self.down(hidden_NF, context), {}

@@ -1,7 +1,7 @@
 """Norms as parts: learned weights around `forms.rms_norm` and `forms.layer_norm`.
 
 Equations and papers: ops/norm.py.
-N tokens, flat · D model dim (a head's dim where queries and keys are normed).   Read next: nn/block.py, nn/batch_norm.py
+N tokens, flat · D model dim, or head dim where queries and keys are normed.   Read next: nn/batch_norm.py
 """
 
 from __future__ import annotations

@@ -53,9 +53,10 @@ class DynamicNtk:
     """A larger base once the prompt is longer than the training (bloc97 and emozilla 2023; arXiv 2309.00071, app. B.1).
 
     theta' = theta * (factor * n / original_length - factor + 1)^(W / (W - 2)),   n = max(prompt, original_length)
-    The base is fixed at the prompt's length, so that keys in the cache and new queries turn at one speed. This is why it
-    is exempt from cached = uncached: a full pass over prompt and answer is told a longer n, hence another base. Given
-    one and the same `prompt`, both agree. (transformers changes the base at every step and leaves old keys as they are.)
+    The base is fixed at the prompt's length, so that keys in the cache and new queries turn at one speed. Hence it is
+    exempt from cached = uncached: a full pass over prompt and answer takes both for the prompt, a longer n and another
+    base. Told one and the same `prompt`, both agree. (transformers changes the base at every step, and keys that are
+    already in the cache keep the old one.)
     """
 
     factor: float
