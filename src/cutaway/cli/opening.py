@@ -1,0 +1,56 @@
+"""From what a person typed for a model and a prompt to a `Language` and a text.
+
+Read next: infer/language.py
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cutaway.base.errors import BadInput
+from cutaway.cli import threads
+from cutaway.cli.console import messages, say
+from cutaway.cli.get import bring
+from cutaway.weights.shelf import SHELF
+
+if TYPE_CHECKING:
+    from cutaway.infer.language import Language
+
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A short name, a folder, a .gguf file, or a hub id (owner/name).")
+]
+PromptText = Annotated[str, typer.Argument(metavar="PROMPT", help="The text; `-` reads it from standard input.")]
+Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the first of them that is here.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; else as the model is stored.")]
+
+
+def open_language(
+    context: typer.Context, model: str, *, dtype: str | None = None, device: str | None = None
+) -> Language:
+    """Open `model` with the threads asked for. A short name that is missing is fetched first, with a remark."""
+    place = str(bring(model)) if model in SHELF else model
+    threads.apply(context)
+    console = messages()
+    with console.status(f"opening {model} ...") if console.is_terminal else nullcontext():
+        from cutaway import load
+
+        return load(place, dtype=dtype, device=device)
+
+
+def read_text(given: str) -> str:
+    """`given`, or for `-` all of standard input, less the one line end that closes it (as a shell's `$(...)`)."""
+    if given != "-":
+        return given
+    if sys.stdin is None:
+        raise BadInput("there is no standard input to read the text from", source="-")
+    if sys.stdin.isatty():
+        say("reading the text from the keyboard; Ctrl-D ends it (Ctrl-Z and Enter on Windows)")
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"not UTF-8 text (byte {error.start})", source="standard input") from error
+    return text.removesuffix("\n").removesuffix("\r")
