@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput, CutawayError
+from cutaway.base.names import did_you_mean
 from cutaway.infer.answer import Answer, FinishReason, Piece, StopText
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.decoding import Decoding
@@ -20,7 +21,9 @@ from cutaway.infer.sampler import choose
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.forms import FAST, Forms
-from cutaway.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from cutaway.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[dict[str, Any]] | Sequence[int]
 
@@ -141,8 +144,7 @@ class Language:
 
 
 def _decoding(options: dict[str, Any]) -> Decoding:
-    known = Decoding.__dataclass_fields__
-    unknown = next((name for name in options if name not in known), None)
-    if unknown is not None:
-        raise BadInput(f"is not an option: {', '.join(known)}", field=unknown)
+    for name in options:
+        if name not in Decoding.__dataclass_fields__:
+            raise BadInput(f"is no option{did_you_mean(name, Decoding.__dataclass_fields__)}", field=name)
     return Decoding(**options)
