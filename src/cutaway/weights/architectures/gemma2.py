@@ -85,13 +85,17 @@ def _cap(fields: Fields, name: str, default: float) -> float | None:
 
 def config(spec: Decoder) -> dict[str, Any]:
     mixer = outline.mixers(spec)[0]
-    return outline.write(spec) | outline.write_windows(spec) | written(spec, mixer)
+    return outline.write(spec) | written(spec, mixer)
 
 
 def written(spec: Decoder, mixer: GroupedQuery) -> dict[str, Any]:
     """The fields that only Gemmas have. transformers takes a whole number alone for `query_pre_attn_scalar`."""
     feed = spec.blocks[0].feed
+    windows = outline.write_windows(spec)
     return {
+        **windows,
+        # transformers wants a number even where no layer has a window.
+        "sliding_window": windows["sliding_window"] or 4096,
         "hidden_activation": outline.written(feed.activation) if isinstance(feed, Gated) else None,
         "query_pre_attn_scalar": mixer.head_dim if mixer.scale is None else round(mixer.scale**-2),
         "attn_logit_softcapping": mixer.softcap,

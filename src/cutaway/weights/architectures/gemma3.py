@@ -82,7 +82,6 @@ def config(spec: Decoder) -> dict[str, Any]:
     near = next((one.rope for one in mixers if one.window is not None), None)
     return (
         outline.write(spec)
-        | outline.write_windows(spec)
         | gemma2.written(spec, mixers[0])
         | {"rope_theta": far.theta, "rope_scaling": write_scaling(far)}
         | {"rope_local_base_freq": near.theta if near else NEAR}
