@@ -44,7 +44,7 @@ DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 def dequantise(blocks: Tensor, format: BlockFormat, *, out: Tensor | None = None) -> Tensor:
     """The weights (..., n x weights) in float32 of `blocks`, uint8 (..., n x bytes); for any of FORMATS and PLAIN.
 
-    `out`, contiguous float32 of the result's shape, saves touching fresh memory, which costs as much as the work.
+    `out`, contiguous float32 of the result's shape, is memory to write into, so that none has to be found.
     BadInput where the bytes are not a whole number of blocks. Source: ggml's `dequantize_row_*`.
     """
     shape = weights_shape(blocks, format)

