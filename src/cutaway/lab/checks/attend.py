@@ -46,7 +46,9 @@ def oracle(q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, case: Case) -> Tensor:
                 for s in range(keys):
                     if not mask_TS[t, s]:
                         continue
-                    dot = sum(q_NHK[first_query + t, h, i] * k_SGK[first_key + s, g, i] for i in range(case.width))
+                    dot = q_NHK.new_zeros(())
+                    for i in range(case.width):
+                        dot = dot + q_NHK[first_query + t, h, i] * k_SGK[first_key + s, g, i]
                     score = case.scale * dot
                     if case.softcap is not None:
                         score = case.softcap * torch.tanh(score / case.softcap)
