@@ -31,11 +31,11 @@ def test_gated_against_its_oracle():
     [
         (
             Gated(hidden=24, activation="silu"),
-            lambda: LlamaMLP(LlamaConfig(hidden_size=8, intermediate_size=24)),
+            lambda: LlamaMLP(LlamaConfig(num_attention_heads=1, hidden_size=8, intermediate_size=24)),
         ),
         (
             Gated(hidden=24, activation="silu", bias=True),
-            lambda: LlamaMLP(LlamaConfig(hidden_size=8, intermediate_size=24, mlp_bias=True)),
+            lambda: LlamaMLP(LlamaConfig(num_attention_heads=1, hidden_size=8, intermediate_size=24, mlp_bias=True)),
         ),
         (
             Gated(hidden=24, activation="gelu_pytorch_tanh"),

@@ -35,7 +35,7 @@ def test_the_tables_hold_the_same_names():
     assert all(ALIASES[name] == name for name in READABLE)
 
 
-@pytest.mark.parametrize("name", ALIASES)
+@pytest.mark.parametrize("name", sorted(ALIASES.keys() - {"gelu_tanh"}))  # a name of our own
 def test_checkpoint_names_mean_what_transformers_means(name):
     x = torch.linspace(-8, 8, 200)
     # The spelled-out constants of gelu_fast have ten digits; float32 rounds at 6e-8 relative, over a few steps.
