@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cutaway.base.errors import BadInput
 from cutaway.models.decoder import Decoder, DecoderModel
+from cutaway.nn.embedding import Embedding
+from cutaway.nn.linear import Linear
+from cutaway.nn.quantised import QuantisedEmbedding, QuantisedLinear
+from cutaway.ops.packed import Packed
 
 Shape = tuple[int, ...]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -30,16 +35,16 @@ class Source(Protocol):
         """The precision that most numbers have."""
         ...
 
-    def read(self, name: str) -> Tensor:
-        """One parameter, in the source's own precision, on the CPU. It may share memory with the file's mapping."""
+    def read(self, name: str) -> Tensor | Packed:
+        """One parameter, in the source's own precision, on the CPU, or a matrix that stays in its blocks. Both may
+        share memory with the file's mapping."""
         ...
 
 
 def parameters_of(spec: Decoder) -> dict[str, Shape]:
     """Name and shape of each parameter that the spec's module has, whatever its size, without making room for it."""
     kinds = tuple(dict.fromkeys(spec.blocks))
-    with torch.device("meta"):
-        small = replace(spec, blocks=kinds).build()
+    small = hollow(replace(spec, blocks=kinds))
     shapes = {name: tuple(parameter.shape) for name, parameter in small.named_parameters()}
     outside = {name: shape for name, shape in shapes.items() if not name.startswith("blocks.")}
     inside: dict[str, dict[str, Shape]] = {}
@@ -53,6 +58,19 @@ def parameters_of(spec: Decoder) -> dict[str, Shape]:
     return outside
 
 
+class Unfilled(TorchFunctionMode):
+    """Skips random starting values. On the "meta" device they are nothing, and asking for them loads sympy: 2 seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
+
+
+def hollow(spec: Decoder) -> DecoderModel:
+    """The spec's module with shapes but without numbers, on the "meta" device."""
+    with torch.device("meta"), Unfilled():
+        return spec.build()
+
+
 def assemble(spec: Decoder, source: Source, dtype: torch.dtype | None, device: str) -> DecoderModel:
     """The spec's module with the source's numbers, in evaluation mode.
 
@@ -62,8 +80,7 @@ def assemble(spec: Decoder, source: Source, dtype: torch.dtype | None, device: s
     expected = parameters_of(spec)
     source.check(expected)
     dtype = dtype or (torch.float32 if device == "cpu" else source.dtype())
-    with torch.device("meta"):
-        module = spec.build()
+    module = hollow(spec)
     for name in expected:
         place(module, name, source, dtype, device)
     assert device == "meta" or not any(tensor.is_meta for tensor in module.state_dict().values())
@@ -75,11 +92,22 @@ def place(module: nn.Module, name: str, source: Source, dtype: torch.dtype, devi
     owner, _, leaf = name.rpartition(".")
     part = module.get_submodule(owner)
     if device == "meta":
-        parameter = getattr(part, leaf).to(dtype)
-    else:
-        # A copy in any case: the mapping is closed when loading ends, and training writes in place.
-        parameter = source.read(name).to(device=device, dtype=dtype, copy=True).contiguous()
-    setattr(part, leaf, nn.Parameter(parameter))
+        setattr(part, leaf, nn.Parameter(getattr(part, leaf).to(dtype)))
+        return
+    held = source.read(name)
+    if isinstance(held, Packed):
+        module.set_submodule(owner, packed_part(part, held.to(device)))
+        return
+    # A copy in any case: the mapping is closed when loading ends, and training writes in place.
+    setattr(part, leaf, nn.Parameter(held.to(device=device, dtype=dtype, copy=True).contiguous()))
+
+
+def packed_part(part: nn.Module, weight: Packed) -> nn.Module:
+    """What takes the place of a linear map or a token table whose weight stays packed."""
+    if isinstance(part, Embedding):
+        return QuantisedEmbedding(weight)
+    assert isinstance(part, Linear), type(part)
+    return QuantisedLinear(weight, part.bias)
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

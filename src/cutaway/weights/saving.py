@@ -7,6 +7,7 @@ Read next: weights/huggingface.py
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +18,14 @@ from torch import Tensor
 
 from cutaway.base.paths import atomic
 from cutaway.models.decoder import Decoder, DecoderModel
+from cutaway.ops.packed import Packed
 from cutaway.weights.architectures.architecture import Architecture
 from cutaway.weights.architectures.place import place_of
 from cutaway.weights.architectures.table import home_of
 from cutaway.weights.assemble import parameters_of
 from cutaway.weights.checkpoint import INDEX, SINGLE
 from cutaway.weights.huggingface import CONFIG
+from cutaway.weights.parameters import held, plain
 
 SHARD = 5 * 10**9  # bytes; what transformers splits at
 STALE = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
@@ -46,7 +49,7 @@ def write_folder(
     """
     folder = Path(folder)
     architecture, config = home_of(spec)
-    dtype = module.embedding.weight.dtype
+    dtype = plain(held(module, "embedding.weight")).dtype
     shards = _split(_groups(spec, architecture), module, shard)
     names = (
         [SINGLE] if len(shards) == 1 else [f"model-{n:05}-of-{len(shards):05}.safetensors" for n in _from_one(shards)]
@@ -98,11 +101,12 @@ def _held(module: DecoderModel, spec: Decoder, architecture: Architecture, ours:
     """One tensor of the file, from our parameters."""
     place = place_of(architecture.names, ours[0])
     head_dim = getattr(spec.blocks[0].mixer, "head_dim", 1)
-    return place.put([module.get_parameter(name).detach().cpu() for name in ours], head_dim).contiguous()
+    return place.put([plain(held(module, name)).cpu() for name in ours], head_dim).contiguous()
 
 
 def _bytes(module: DecoderModel, ours: list[str]) -> int:
-    return sum(module.get_parameter(name).nbytes for name in ours)
+    whole = [held(module, name) for name in ours]
+    return sum(math.prod(one.shape) * (4 if isinstance(one, Packed) else one.element_size()) for one in whole)
 
 
 def _from_one(items: list) -> range:

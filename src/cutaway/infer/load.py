@@ -1,0 +1,74 @@
+"""Opens a model from wherever it is: a short name, a folder, a GGUF file, a hub id.
+
+Read next: infer/language.py, weights/huggingface.py, weights/gguf/model.py
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from cutaway.base.errors import BadInput, NotFound
+from cutaway.base.names import did_you_mean
+from cutaway.infer.language import Language
+from cutaway.ops.forms import FAST, Forms
+from cutaway.text.tokenizer import Tokenizer
+from cutaway.weights import hub
+from cutaway.weights.gguf.model import read_model
+from cutaway.weights.huggingface import read_folder
+from cutaway.weights.shelf import SHELF, get
+
+# What a folder's tokenizer is read from; without any of them the model is loaded without one.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt")
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    dtype: torch.dtype | str | None = None,
+    device: str | None = None,
+    *,
+    forms: Forms = FAST,
+) -> Language:
+    """A model ready to use.
+
+    `name_or_path`: a short name (`cutaway models`; fetched if it is not there yet), a Hugging Face folder, a .gguf
+    file, or a hub id such as "org/name". `dtype`: what to compute in; None is float32 on a CPU, the checkpoint's own
+    elsewhere. `device`: None picks cuda, mps, then cpu. Raises NotFound for what is not there, BadInput for a file that
+    is broken, hostile or of an unknown architecture.
+    """
+    name = os.fspath(name_or_path)
+    path = locate(name)
+    if path.is_file():
+        module, tokenizer = read_model(path, dtype, device)
+    else:
+        module, _ = read_folder(path, dtype, device)
+        tokenizer = Tokenizer.from_folder(path) if any((path / file).is_file() for file in TOKENIZER_FILES) else None
+    return Language(module, tokenizer, forms=forms, source=name)
+
+
+def locate(name: str) -> Path:
+    """The folder or .gguf file behind a name; fetches a short name or a hub id that is not there yet."""
+    path = Path(name).expanduser()
+    if name in SHELF and not path.is_dir():
+        return get(name)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        if path.suffix.lower() == ".gguf" or _magic(path) == b"GGUF":
+            return path
+        raise BadInput("is neither a GGUF file nor a folder with config.json and model.safetensors", source=path)
+    if path.suffix.lower() == ".gguf" or path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise NotFound(
+            f"{name}: no such file, folder or short name{did_you_mean(name, SHELF)}; `cutaway models` lists them"
+        )
+    return hub.fetch(name)
+
+
+def _magic(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(4)
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror or error}", source=path) from error

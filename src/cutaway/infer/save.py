@@ -1,0 +1,36 @@
+"""Writes a model where other programs can open it: a Hugging Face folder, or a GGUF file.
+
+Read next: weights/saving.py, weights/gguf/export.py
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cutaway.base.errors import BadInput
+from cutaway.base.names import did_you_mean
+from cutaway.infer.language import Language
+from cutaway.weights.gguf.export import QUANTS, write_model
+from cutaway.weights.saving import write_folder
+
+
+def save(language: Language, path: str | os.PathLike[str], quant: str | None = None) -> Path:
+    """Writes the model and its tokenizer; returns the path. What was there before stays until the new is whole.
+
+    A path that ends in .gguf becomes a file for llama.cpp: `quant` "f16" (if None), "q8_0" or "q4_0". Any other becomes
+    a folder for transformers, in the precision that the model has here; packed weights are expanded to float32. Raises
+    BadInput where no architecture that other programs know has the model's shape.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() == ".gguf":
+        if quant is not None and quant not in QUANTS:
+            raise BadInput(f'no such form "{quant}"{did_you_mean(quant, QUANTS)}', field="quant")
+        write_model(language.module, language.tokenizer, path, quant or "f16")
+        return path
+    if quant is not None:
+        raise BadInput('only a path that ends in ".gguf" can be quantised', source=path, field="quant")
+    write_folder(language.module, language.spec, path)
+    if language.tokenizer is not None:
+        language.tokenizer.save(path)
+    return path

@@ -1,0 +1,26 @@
+"""The parameters of a module by name, whether they are plain tensors or packed matrices.
+
+Read next: ops/packed.py, nn/quantised.py
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cutaway.ops.blocks.dequantise import dequantise
+from cutaway.ops.packed import Packed
+
+
+def held(module: nn.Module, name: str) -> Tensor | Packed:
+    """What a module holds under "blocks.3.mixer.query.weight". Raises AttributeError where there is no such thing."""
+    owner, _, leaf = name.rpartition(".")
+    part = module.get_submodule(owner)
+    packed = getattr(part, "packed", None)
+    if leaf == "weight" and isinstance(packed, Packed):
+        return packed
+    return part.get_parameter(leaf)
+
+
+def plain(numbers: Tensor | Packed) -> Tensor:
+    """The numbers themselves; a packed matrix is expanded to float32."""
+    return dequantise(numbers.blocks, numbers.format) if isinstance(numbers, Packed) else numbers.detach()
