@@ -1,0 +1,40 @@
+"""All explanations by name, in the order in which a new reader may want them.
+
+Read next: lab/explain/explanation.py, cli/explain.py
+"""
+
+from __future__ import annotations
+
+from cutaway.base.errors import BadInput
+from cutaway.base.names import did_you_mean
+from cutaway.lab.explain.assembly import ASSEMBLY
+from cutaway.lab.explain.attention import ATTENTIONS
+from cutaway.lab.explain.explanation import Explanation
+from cutaway.lab.explain.feedforward import FEEDS
+from cutaway.lab.explain.generation import GENERATION
+from cutaway.lab.explain.norms import NORMS
+from cutaway.lab.explain.positions import POSITIONS
+from cutaway.lab.explain.quantisation import QUANTISATION
+from cutaway.lab.explain.tokens import TOKENS
+
+FAMILIES: dict[str, tuple[Explanation, ...]] = {
+    "the whole": ASSEMBLY,
+    "text and tokens": TOKENS,
+    "attention": ATTENTIONS,
+    "positions": POSITIONS,
+    "feed-forwards": FEEDS,
+    "norms": NORMS,
+    "writing an answer": GENERATION,
+    "weights": QUANTISATION,
+}
+EXPLANATIONS: dict[str, Explanation] = {one.name: one for family in FAMILIES.values() for one in family}
+NAMES: dict[str, Explanation] = EXPLANATIONS | {alias: one for one in EXPLANATIONS.values() for alias in one.aliases}
+
+
+def find(name: str) -> Explanation:
+    """The explanation of a part, by its name or another it goes by. Raises BadInput with the nearest name."""
+    plain = name.strip().casefold().replace("_", "-").replace(" ", "-")
+    if plain in NAMES:
+        return NAMES[plain]
+    hint = did_you_mean(plain, NAMES) or "; `cutaway explain` lists all"
+    raise BadInput(f'nothing here is called "{name}"{hint}')

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cutaway.base.errors import BadInput
+from cutaway.lab.explain.table import EXPLANATIONS, FAMILIES, NAMES, find
+
+ASKED_FOR = """
+rope grouped-query rmsnorm layernorm batchnorm gated plain activations embedding kv-cache context sampling logprob
+quantisation q4_0 q4_1 q5_0 q5_1 q8_0 q4_k q5_k q6_k k-quants gguf chat-template tokenizer block decoder
+"""
+
+
+@pytest.mark.parametrize("name", ASKED_FOR.split())
+def test_what_a_reader_asks_for_is_there(name):
+    assert find(name).title
+
+
+@pytest.mark.parametrize("name", ["RoPE", " Grouped Query", "grouped_query", "GQA", "SwiGLU", "Q4_K"])
+def test_case_and_separators_do_not_matter(name):
+    assert find(name) in EXPLANATIONS.values()
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(BadInput, match='nothing here is called "rmsnrom"; did you mean "rmsnorm"'):
+        find("rmsnrom")
+    with pytest.raises(BadInput, match="`cutaway explain` lists all"):
+        find("zzzzzz")
+
+
+def test_no_name_stands_for_two():
+    names = [name for one in EXPLANATIONS.values() for name in (one.name, *one.aliases)]
+    assert len(names) == len(set(names)) == len(NAMES)
+    assert sum(map(len, FAMILIES.values())) == len(EXPLANATIONS)
+
+
+def test_the_table_needs_no_torch():
+    code = "import sys, cutaway.lab.explain.table; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
