@@ -41,7 +41,7 @@ def logits(module: Any) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("config", ["LlamaConfig", "GPT2Config", "Gemma3TextConfig"])
 def test_half_precision_checkpoints(config, dtype, tmp_path):
-    """Read as float32 they answer as transformers does in float32; read as they are, as closely as half precision is."""
+    """Read as float32 they answer as transformers does in float32; read as they are, as closely as it does."""
     small = {
         "GPT2Config": {"vocab_size": 61, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32},
         "LlamaConfig": {"num_attention_heads": 4, "num_key_value_heads": 2},

@@ -1,0 +1,182 @@
+"""Each architecture reads what it writes; and whatever stands in a config.json, it is a decoder or one clear line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cutaway.base.errors import BadInput
+from cutaway.models.decoder import Decoder
+from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.block import Block
+from cutaway.nn.feedforward import Gated, Plain
+from cutaway.nn.norms import LayerNorm, RMSNorm
+from cutaway.weights.architectures.table import ARCHITECTURES, architecture_of, home_of
+from cutaway.weights.assemble import parameters_of
+from cutaway.weights.fields import Fields
+
+LLAMA = {
+    "vocab_size": 40,
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "head_dim": 8,
+    "hidden_act": "silu",
+    "rope_theta": 1e4,
+    "rope_scaling": None,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "tie_word_embeddings": True,
+    "attention_dropout": 0.0,
+    "partial_rotary_factor": None,
+}
+WINDOW = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+GEMMA = LLAMA | WINDOW | {"query_pre_attn_scalar": 9, "final_logit_softcapping": 3.0, "hidden_activation": "gelu"}
+GPT = {
+    "vocab_size": 40,
+    "n_embd": 24,
+    "n_layer": 2,
+    "n_head": 3,
+    "n_positions": 16,
+    "layer_norm_epsilon": 1e-5,
+    "attn_pdrop": 0.1,
+    "resid_pdrop": 0.1,
+    "tie_word_embeddings": False,
+}
+BASES: dict[str, dict[str, Any]] = {
+    "llama": LLAMA,
+    "mistral": LLAMA | {"sliding_window": 4},
+    "qwen2": LLAMA | WINDOW | {"use_sliding_window": True, "max_window_layers": 1},
+    "qwen3": LLAMA | WINDOW | {"use_sliding_window": True},
+    "gemma2": GEMMA | {"attn_logit_softcapping": 2.0},
+    "gemma3_text": GEMMA | {"rope_local_base_freq": 100.0, "rope_parameters": None, "sliding_window_pattern": 2},
+    "gpt2": GPT | {"n_inner": 40, "activation_function": "gelu_new", "scale_attn_by_inverse_layer_idx": True},
+    "openai-gpt": GPT | {"afn": "gelu"},
+}
+
+
+def read(model_type: str, **changed: Any) -> Decoder:
+    fields = Fields({"model_type": model_type, **BASES[model_type], **changed}, "config.json")
+    return fields.told(lambda: architecture_of(fields).spec(fields))
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_finds_its_own_home(model_type):
+    assert ARCHITECTURES[model_type].model_type == model_type
+    spec = read(model_type)
+    home, config = home_of(spec)
+    assert (home.model_type, config["model_type"]) == (model_type, model_type)
+    assert home.spec(Fields(config, "config.json")) == spec
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_names_every_parameter_once(model_type):
+    """In both vocabularies no two parameters share a place, unless as parts of one tensor."""
+    from cutaway.weights.architectures.place import place_of
+
+    architecture, names = ARCHITECTURES[model_type], parameters_of(read(model_type, attention_bias=False))
+    for known in (architecture.names, architecture.gguf_names):
+        places = [place_of(known, name) for name in names] if known is not None else []
+        assert len({(place.name, place.part) for place in places}) == len(places)
+    assert (architecture.gguf is None) == (architecture.gguf_names is None)
+
+
+def test_layers_take_turns():
+    """What the two Gemmas do where `layer_types` is absent."""
+
+    def windows(model_type: str, layers: int, **changed: Any) -> list[bool]:
+        blocks = read(model_type, num_hidden_layers=layers, layer_types=None, **changed).blocks
+        return [block.mixer.window is not None for block in blocks]
+
+    assert windows("gemma2", 5) == [True, False, True, False, True]
+    assert windows("gemma3_text", 7, sliding_window_pattern=None) == [True] * 5 + [False, True]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changed", "message"),
+    [
+        ("gpt2", {"add_cross_attention": True}, "add_cross_attention: a decoder that also reads an encoder"),
+        ("gpt2", {"n_head": 5}, "n_head: 5 heads do not divide n_embd 24"),
+        ("gpt2", {"activation_function": "mish"}, 'activation_function: "mish" is not known here'),
+        ("openai-gpt", {"afn": "gelu_new_new"}, "afn: .* is not known here"),
+        ("openai-gpt", {"n_head": 5}, "n_head: 5 heads do not divide"),
+        ("llama", {"head_dim": None, "num_attention_heads": 5}, "num_attention_heads: 5 heads do not divide"),
+        ("qwen2", {"layer_types": ["full_attention"]}, "layer_types: expected a list of 3 names"),
+        ("qwen2", {"layer_types": ["full_attention", "chunked_attention", 3]}, "layer_types: .* is not known here"),
+        ("qwen2", {"layer_types": None, "max_window_layers": -1}, "max_window_layers: must be a whole number from 0"),
+        ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention: "),
+        ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar: must be above 0"),
+        ("gemma2", {"attn_logit_softcapping": 0.0}, "GroupedQuery.softcap: must be positive"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping: Gemma 3 has no cap"),
+        ("gemma3_text", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_parameters.rope_type: "),
+        ("llama", {"rope_parameters": {"full_attention": {}}}, "rope_parameters.full_attention: "),
+    ],
+)
+def test_what_would_change_the_arithmetic_is_refused(model_type, changed, message):
+    with pytest.raises(BadInput, match=rf"config\.json: {message}"):
+        read(model_type, **changed)
+
+
+def test_decoders_without_a_home():
+    spec, norm = read("llama"), RMSNorm()
+    plain = Block(mixer=GroupedQuery(heads=2, kv_heads=1, head_dim=4), feed=Plain(hidden=8), before=norm)
+    gated = Block(mixer=plain.mixer, feed=Gated(hidden=8), before=norm)
+    for homeless in (
+        replace(spec, norm=LayerNorm()),
+        replace(spec, embedding_scale=3.0),
+        replace(spec, blocks=(plain,)),
+        replace(spec, blocks=(gated,)),  # no positions at all
+        replace(spec, blocks=(*spec.blocks, gated)),  # layers that differ in more than a window
+        replace(spec, norm=None),
+    ):
+        with pytest.raises(BadInput, match="Decoder: no architecture that other programs know"):
+            home_of(homeless)
+
+
+# --- fuzzing -----------------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(
+    ["gelu", "linear", "yarn", "llama3", "full_attention", "rope_type", "factor", "rope_theta", "\n"]
+)
+NUMBERS = st.integers(-2, 70) | st.sampled_from(
+    [2**24, 2**31, 2**63, 10**400, -(10**30), 0.5, -1.0, 1e308, float("inf"), float("nan")]
+)
+JUNK = st.recursive(
+    st.none() | st.booleans() | NUMBERS | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=4,
+)
+CHANGES = st.lists(st.tuples(st.integers(0, 99), JUNK), min_size=1, max_size=3)
+FUZZ = {"deadline": None, "derandomize": True}
+
+
+def check_changes(model_type: str, changes: list[tuple[int, Any]]) -> None:
+    """A decoder whose parameters can be named, or one line."""
+    names = sorted(BASES[model_type])
+    try:
+        spec = read(model_type, **{names[which % len(names)]: value for which, value in changes})
+    except BadInput as error:
+        assert str(error).startswith("config.json: ") and "\n" not in str(error) and len(str(error)) < 700
+        return
+    assert parameters_of(spec)
+
+
+@settings(max_examples=150, **FUZZ)
+@given(model_type=st.sampled_from(sorted(BASES)), changes=CHANGES)
+def test_mutated_configs(model_type, changes):
+    check_changes(model_type, changes)
+
+
+@pytest.mark.proof
+@settings(max_examples=2000, **FUZZ)
+@given(model_type=st.sampled_from(sorted(BASES)), changes=CHANGES)
+def test_mutated_configs_at_length(model_type, changes):
+    check_changes(model_type, changes)
