@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from transformers import LlamaConfig
@@ -7,6 +9,7 @@ from transformers.models.distilbert.modeling_distilbert import create_sinusoidal
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from cutaway.base.errors import BadInput
+from cutaway.base.values import from_plain, to_plain
 from cutaway.lab.checks.positions import check_learned, check_sinusoidal
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost
@@ -152,3 +155,19 @@ def test_impossible_positions_are_refused_naming_the_field(make, field):
     with pytest.raises(BadInput) as caught:
         make()
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Learned(length=5),
+        Sinusoidal(length=5),
+        Rope(width=8),
+        Rope(width=8, theta=5e5, interleaved=True, scaling=LinearScaling(factor=2.0)),
+        Rope(width=8, scaling=DynamicNtk(factor=2.0, original_length=8)),
+        Rope(width=8, scaling=Yarn(factor=2.0, original_length=8, mscale=1.0, mscale_all_dim=0.5)),
+    ],
+)
+def test_positions_come_back_from_json_equal(value):
+    table = {kind.__name__: kind for kind in (Learned, Sinusoidal, Rope, LinearScaling, DynamicNtk, Yarn)}
+    assert from_plain(json.loads(json.dumps(to_plain(value))), table) == value
