@@ -1,35 +1,46 @@
-"""Linear maps and token tables over packed weights.
+"""Linear maps and token tables whose weights stay in blocks: y = x W^T + b from packed W.
 
-N tokens, flat · R outputs · C inputs.   Read next: ops/multiply.py
+They stand where nn/linear.py and nn/embedding.py would, called the same way.
+N tokens, flat · V vocabulary · D model dim.   Read next: ops/packed.py, ops/multiply/fast.py
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from cutaway.nn.context import Context
-from cutaway.ops.blocks.dequantise import dequantise
+from cutaway.ops.blocks.dequantise import dequantise_rows
 from cutaway.ops.packed import Packed
 
 
 class QuantisedLinear(nn.Module):
-    def __init__(self, packed: Packed, bias: nn.Parameter | None = None):
+    """x (N, inputs) -> (N, outputs); the weights take no gradient, the bias and x do."""
+
+    def __init__(self, packed: Packed, bias: Tensor | None = None):
         super().__init__()
         self.packed = packed
-        self.bias = bias
+        self.bias = None if bias is None else nn.Parameter(bias)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        return F.linear(x, dequantise(self.packed.blocks, self.packed.format).to(x.dtype), self.bias)
+        y = context.forms.multiply(x, self.packed)
+        return y if self.bias is None else y + self.bias
 
 
 class QuantisedEmbedding(nn.Module):
-    def __init__(self, packed: Packed):
+    """ids (N,) -> rows (N, D); only the rows that are looked up are unpacked. `logits` multiplies by the same rows."""
+
+    like: Tensor
+
+    def __init__(self, packed: Packed, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.packed = packed
+        # Blocks have no dtype to compute in. This empty tensor has, and follows the model when it is cast.
+        self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)
 
     def forward(self, ids_N: Tensor) -> Tensor:
-        return dequantise(self.packed.blocks[ids_N], self.packed.format)
+        return dequantise_rows(self.packed.blocks, self.packed.format, ids_N).to(self.like.dtype)
 
     def logits(self, x_ND: Tensor, context: Context) -> Tensor:
-        return F.linear(x_ND, dequantise(self.packed.blocks, self.packed.format).to(x_ND.dtype))
+        """Scores (N, V) of every token of the vocabulary."""
+        return context.forms.multiply(x_ND, self.packed)

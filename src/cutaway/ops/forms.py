@@ -17,6 +17,8 @@ from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.ops import activation, norm, rope
 from cutaway.ops.attend import attend_readable, attend_sdpa
+from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
+from cutaway.ops.multiply.readable import multiply_readable
 
 Form = Callable[..., Tensor]
 
@@ -41,6 +43,7 @@ class Forms:
     layer_norm: Form = norm.layer_norm_fast
     activate: Form = activate_fast
     gate: Form = activation.gate_fast
+    multiply: Form = multiply_fast
 
 
 FAST = Forms()
@@ -51,10 +54,19 @@ READABLE = Forms(
     layer_norm=norm.layer_norm_readable,
     activate=activate_readable,
     gate=activation.gate_readable,
+    multiply=multiply_readable,
 )
 
-# The names by which a command line or a file chooses forms.
-NAMED: Mapping[str, Forms] = MappingProxyType({"fast": FAST, "readable": READABLE})
+# The names by which a command line or a file chooses forms. "exact" and "bfloat16" differ from "fast" where quantised
+# weights are multiplied: nothing is rounded, or more is.
+NAMED: Mapping[str, Forms] = MappingProxyType(
+    {
+        "fast": FAST,
+        "readable": READABLE,
+        "exact": Forms(multiply=multiply_exact),
+        "bfloat16": Forms(multiply=multiply_bfloat16),
+    }
+)
 
 
 def named(**chosen: str) -> Forms:

@@ -26,3 +26,13 @@ def test_each_byte_value_in_each_place(name: str) -> None:
     FAST[name](blocks, fast)
     assert torch.equal(fast, READABLE[name](blocks))
     assert torch.equal(blocks, before)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_single_block_is_a_block(name: str) -> None:
+    """Torch calls one row contiguous whatever its stride, which once kept its lanes from being seen as others."""
+    format = FORMATS[name]
+    block = torch.arange(format.bytes, dtype=torch.uint8)[None]
+    fast = torch.empty(1, format.weights)
+    FAST[name](block, fast)
+    assert torch.equal(fast, READABLE[name](block))

@@ -22,9 +22,14 @@ FIFTH_AND_SIXTH = 0x3030_3030_3030_3030
 ONE_BIT_EACH = 0x8040_2010_0804_0201 - (1 << 64)  # byte j keeps bit j; as a signed number, which int64 lanes want
 
 
+def _dense(lanes: Tensor) -> Tensor:
+    """A copy without gaps, to be seen as other lanes. (`contiguous` would leave the gap of a single block.)"""
+    return lanes.clone(memory_format=torch.contiguous_format)
+
+
 def _halves(column: Tensor) -> Tensor:
     """A strided column of lanes -> the fp16 numbers in it as float32 (n, 1 or 2)."""
-    return column.contiguous().view(torch.float16).float().view(len(column), -1)
+    return _dense(column).view(torch.float16).float().view(len(column), -1)
 
 
 def _nibbles(lanes: Tensor) -> Tensor:
@@ -79,12 +84,12 @@ def q5_1(blocks: Tensor, out: Tensor) -> None:
 
 def q8_0(blocks: Tensor, out: Tensor) -> None:
     lanes = blocks.view(torch.int16)
-    out.copy_(lanes[:, 1:].contiguous().view(torch.int8)).mul_(_halves(lanes[:, 0]))
+    out.copy_(_dense(lanes[:, 1:]).view(torch.int8)).mul_(_halves(lanes[:, 0]))
 
 
 def _scales(lanes: Tensor) -> tuple[Tensor, Tensor]:
     """The first four int32 lanes of q4_k and q5_k -> d s and dmin m, each (n, 8, 1) float32."""
-    scale, minimum, low = lanes[:, 1:4].contiguous().unbind(1)
+    scale, minimum, low = _dense(lanes[:, 1:4]).unbind(1)
     whole, top, bottom = 0x3F3F_3F3F, 0x3030_3030, 0x0F0F_0F0F
     packed = torch.stack(
         (
@@ -109,7 +114,7 @@ def q4_k(blocks: Tensor, out: Tensor) -> None:
 def q5_k(blocks: Tensor, out: Tensor) -> None:
     lanes = blocks.view(torch.int32)
     q = _nibbles(lanes[:, 12:].unflatten(1, (4, 8))).view(torch.int64).view(-1, 8, 4)
-    high = lanes[:, 4:12].contiguous().view(torch.int64)
+    high = _dense(lanes[:, 4:12]).view(torch.int64)
     for subblock in range(8):  # bit `subblock` of every byte moves to place 4
         moved = high << 4 - subblock if subblock < 4 else high >> subblock - 4
         q[:, subblock] |= moved.bitwise_and_(FIFTH)
@@ -120,7 +125,7 @@ def q5_k(blocks: Tensor, out: Tensor) -> None:
 def q6_k(blocks: Tensor, out: Tensor) -> None:
     lanes = blocks.view(torch.int16)
     q = _nibbles(lanes[:, :64].unflatten(1, (2, 32))).view(torch.int64).view(-1, 2, 4, 4)
-    high = lanes[:, 64:96].contiguous().view(torch.int64).view(-1, 2, 4)
+    high = _dense(lanes[:, 64:96]).view(torch.int64).view(-1, 2, 4)
     for quarter in range(4):  # bits 2 x quarter and the next of every byte move to places 4 and 5
         moved = high << 4 - 2 * quarter if quarter < 2 else high >> 2 * quarter - 4
         q[:, :, quarter] |= moved.bitwise_and_(FIFTH_AND_SIXTH)

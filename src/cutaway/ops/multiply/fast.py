@@ -1,0 +1,49 @@
+"""Rows times a quantised matrix, by whichever way of torch's own suits the number of rows.
+
+Few rows are bound by reading the weights: they are multiplied where they lie, in half-bytes (ops/multiply/nibbles.py)
+or in bytes (ops/multiply/bags.py). Many rows are bound by arithmetic: weights are unpacked a slab at a time and go
+through an ordinary matrix product (ops/multiply/slabs.py). So does whatever needs a gradient or lies on another device.
+
+    multiply_fast      4-bit weights round activations to bfloat16 up to 16 rows; all else is fp32
+    multiply_exact     fp32 always, as the readable form; 4-bit weights take a byte each in their copy
+    multiply_bfloat16  as fast, and many rows go through bfloat16 products: twice the rate on a CPU that has them
+All have the signature of ops/multiply/readable.py.   Read next: bench/matmul.py
+"""
+
+# N rows of x · R rows (outputs) · C columns (inputs)
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cutaway.ops.multiply.nibbles import Nibbles
+from cutaway.ops.multiply.slabs import multiply_slabs
+from cutaway.ops.packed import Packed
+
+
+def multiply_fast(x_NC: Tensor, packed: Packed) -> Tensor:
+    """x (N, C) times a packed (R, C) matrix -> (N, R) in x's dtype; the gradient reaches x."""
+    y = _few(x_NC, packed, exact=False)
+    return multiply_slabs(x_NC, packed.blocks, packed.format) if y is None else y
+
+
+def multiply_exact(x_NC: Tensor, packed: Packed) -> Tensor:
+    """The same, nothing rounded to fewer bits than x has."""
+    y = _few(x_NC, packed, exact=True)
+    return multiply_slabs(x_NC, packed.blocks, packed.format) if y is None else y
+
+
+def multiply_bfloat16(x_NC: Tensor, packed: Packed) -> Tensor:
+    """The same, products of many rows rounded to bfloat16."""
+    y = _few(x_NC, packed, exact=False)
+    return multiply_slabs(x_NC, packed.blocks, packed.format, torch.bfloat16) if y is None else y
+
+
+def _few(x_NC: Tensor, packed: Packed, exact: bool) -> Tensor | None:
+    """The product if x has few rows and nothing stands against the kernels for that."""
+    count = len(x_NC)
+    if not 0 < count <= Nibbles.most or not x_NC.is_cpu or (x_NC.requires_grad and torch.is_grad_enabled()):
+        return None
+    few = packed.few(exact)
+    return None if few is None or count > few.most else few.times(x_NC)
