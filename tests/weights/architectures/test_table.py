@@ -90,7 +90,7 @@ def test_names_every_parameter_once(model_type):
 
 
 def test_layers_take_turns():
-    """What the two Gemmas do where `layer_types` is absent."""
+    """What the Gemmas and the Qwens do where `layer_types` is absent, as in checkpoints of some years ago."""
 
     def windows(model_type: str, layers: int, **changed: Any) -> list[bool]:
         blocks = read(model_type, num_hidden_layers=layers, layer_types=None, **changed).blocks
@@ -98,6 +98,11 @@ def test_layers_take_turns():
 
     assert windows("gemma2", 5) == [True, False, True, False, True]
     assert windows("gemma3_text", 7, sliding_window_pattern=None) == [True] * 5 + [False, True]
+    for model_type in ("qwen2", "qwen3"):
+        assert windows(model_type, 5, max_window_layers=2) == [False, False, True, True, True]
+        assert windows(model_type, 2, max_window_layers=0) == [True, True]
+        assert windows(model_type, 2, max_window_layers=None) == [False, False], "28 if nobody says"
+        assert windows(model_type, 2, max_window_layers=0, use_sliding_window=False) == [False, False]
 
 
 @pytest.mark.parametrize(
