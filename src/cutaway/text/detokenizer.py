@@ -120,16 +120,14 @@ class _Strip:
 
 
 class _Metaspace:
-    """Metaspace: `▁` is a space; the first piece loses one in front if encoding added it."""
+    """Metaspace: `▁` is a space; the first piece loses all of its own if encoding puts one in front."""
 
     def __init__(self, mark: str, prefixed: bool):
         self._mark, self._first = mark, prefixed
 
     def take(self, piece: str) -> list[str]:
-        if self._first and piece.startswith(self._mark):
-            piece = piece[len(self._mark) :]
-        self._first = False
-        return [piece.replace(self._mark, " ")]
+        space, self._first = "" if self._first else " ", False
+        return [piece.replace(self._mark, space)]
 
     def end(self) -> list[str]:
         return []
