@@ -21,6 +21,7 @@ from cutaway.infer.sampler import choose
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.forms import FAST, Forms
+from cutaway.weights.parameters import weights
 
 if TYPE_CHECKING:
     from cutaway.text.tokenizer import Tokenizer
@@ -137,8 +138,7 @@ class Language:
     def _refuse_nan(self, logits_V: Tensor) -> None:
         if bool(torch.isfinite(logits_V).all()):
             return
-        tensors = [*self.module.named_parameters(), *self.module.named_buffers()]
-        bad = [name for name, tensor in tensors if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+        bad = [name for name, numbers in weights(self.module) if not bool(torch.isfinite(numbers).all())]
         where = f"weights {', '.join(bad[:3])}" if bad else "the arithmetic, not the weights"
         raise BadInput(f"the logits are not finite (NaN or infinite): {where}", source=self.source, field="weights")
 

@@ -96,16 +96,16 @@ def place(module: nn.Module, name: str, source: Source, dtype: torch.dtype, devi
         return
     held = source.read(name)
     if isinstance(held, Packed):
-        module.set_submodule(owner, packed_part(part, held.to(device)))
+        module.set_submodule(owner, packed_part(part, held.to(device), dtype))
         return
     # A copy in any case: the mapping is closed when loading ends, and training writes in place.
     setattr(part, leaf, nn.Parameter(held.to(device=device, dtype=dtype, copy=True).contiguous()))
 
 
-def packed_part(part: nn.Module, weight: Packed) -> nn.Module:
+def packed_part(part: nn.Module, weight: Packed, dtype: torch.dtype) -> nn.Module:
     """What takes the place of a linear map or a token table whose weight stays packed."""
     if isinstance(part, Embedding):
-        return QuantisedEmbedding(weight)
+        return QuantisedEmbedding(weight, dtype)
     assert isinstance(part, Linear), type(part)
     return QuantisedLinear(weight, part.bias)
 

@@ -5,6 +5,8 @@ Read next: ops/packed.py, nn/quantised.py
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from cutaway.ops.blocks.dequantise import dequantise
@@ -24,3 +26,13 @@ def held(module: nn.Module, name: str) -> Tensor | Packed:
 def plain(numbers: Tensor | Packed) -> Tensor:
     """The numbers themselves; a packed matrix is expanded to float32."""
     return dequantise(numbers.blocks, numbers.format) if isinstance(numbers, Packed) else numbers.detach()
+
+
+def weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter by name, packed ones expanded one at a time."""
+    for name, part in module.named_modules():
+        packed = getattr(part, "packed", None)
+        if isinstance(packed, Packed):
+            yield f"{name}.weight", plain(packed)
+        for leaf, parameter in part.named_parameters(recurse=False):
+            yield f"{name}.{leaf}", parameter.detach()
