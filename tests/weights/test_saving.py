@@ -9,6 +9,14 @@ import transformers
 
 from cutaway.base.errors import BadInput
 from cutaway.models.decoder import Decoder
+from cutaway.nn.context import Context
+from cutaway.nn.embedding import Embedding
+from cutaway.nn.linear import Linear
+from cutaway.nn.quantised import QuantisedEmbedding, QuantisedLinear
+from cutaway.ops.blocks.dequantise import dequantise
+from cutaway.ops.blocks.format import FORMATS
+from cutaway.ops.blocks.quantise import quantise
+from cutaway.ops.packed import Packed
 from cutaway.weights.huggingface import read_folder
 from cutaway.weights.saving import write_folder
 
@@ -72,3 +80,21 @@ def test_a_decoder_that_no_architecture_can_hold(tiny: Decoder, tmp_path):
     with pytest.raises(BadInput, match=r"Decoder: no architecture that other programs know has this shape"):
         write_folder(odd.build(), odd, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_packed_weights_are_expanded(tiny, tmp_path):
+    """A model that arrived quantised is written as the numbers it computes with."""
+    module, numbers = tiny.build().eval(), {}
+    for name, part in list(module.named_modules()):
+        if isinstance(part, (Linear, Embedding)) and part.weight.shape[1] % 32 == 0:
+            packed = Packed(blocks=quantise(part.weight.detach(), FORMATS["q8_0"]), format=FORMATS["q8_0"])
+            module.set_submodule(name, (QuantisedLinear if isinstance(part, Linear) else QuantisedEmbedding)(packed))
+            numbers[f"{name}.weight"] = dequantise(packed.blocks, packed.format)
+    assert len(numbers) > 10
+    write_folder(module, tiny, tmp_path)
+    again, _ = read_folder(tmp_path, device="cpu")
+    assert all(torch.equal(again.get_parameter(name), tensor) for name, tensor in numbers.items())
+    with torch.no_grad():
+        packed_logits, plain_logits = (one(torch.arange(9), Context.of((9,)))[0] for one in (module, again))
+    # Products over 8-bit blocks may round their input to bfloat16: 8 bits of logits of about 0.1.
+    torch.testing.assert_close(packed_logits, plain_logits, atol=1e-2, rtol=1e-2)

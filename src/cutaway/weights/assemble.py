@@ -59,7 +59,7 @@ def parameters_of(spec: Decoder) -> dict[str, Shape]:
 
 
 class Unfilled(TorchFunctionMode):
-    """Skips random starting values. On the "meta" device they are nothing, and asking for them loads sympy: 2 seconds."""
+    """Skips random starting values: on the "meta" device they are nothing, and asking for them loads sympy (2 s)."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))

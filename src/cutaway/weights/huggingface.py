@@ -81,7 +81,7 @@ class FolderSource:
                 raise BadInput(f"the tensor {held} is missing (expected shape {wanted})", source=self.checkpoint.folder)
             self._check_shape(held, wanted, config)
         unknown = sorted(entries.keys() - {self.held(name) for name in expected})
-        unknown = [name for name in unknown if not WORKED_OUT.search(name) and not self._is_tied_head(name, expected)]
+        unknown = [name for name in unknown if not self._is_surplus(name) and not self._is_tied_head(name, expected)]
         if unknown:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             message = f"this tensor{more} has no place in the model that {CONFIG} describes"
@@ -99,6 +99,10 @@ class FolderSource:
         if entry.dtype not in DTYPES:
             known = ", ".join(DTYPES)
             raise BadInput(f"numbers of kind {entry.dtype} are not read here (known: {known})", source=path, field=held)
+
+    def _is_surplus(self, held: str) -> bool:
+        """Whether a tensor may be passed over: it can be worked out, or another part of the model is made of it."""
+        return WORKED_OUT.search(held) is not None or held.startswith(self.architecture.passed_over)
 
     def _is_tied_head(self, held: str, expected: Mapping[str, Shape]) -> bool:
         """Whether this is the token table once more, as some programs save a tied head. Another one is refused."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -49,7 +50,8 @@ def write_folder(
     """
     folder = Path(folder)
     architecture, config = home_of(spec)
-    dtype = plain(held(module, "embedding.weight")).dtype
+    table = held(module, "embedding.weight")
+    dtype = torch.float32 if isinstance(table, Packed) else table.dtype
     shards = _split(_groups(spec, architecture), module, shard)
     names = (
         [SINGLE] if len(shards) == 1 else [f"model-{n:05}-of-{len(shards):05}.safetensors" for n in _from_one(shards)]
@@ -77,9 +79,9 @@ def _groups(spec: Decoder, architecture: Architecture) -> list[Group]:
     groups: dict[str, list[str]] = {}
     for ours in parameters_of(spec):
         groups.setdefault(place_of(architecture.names, ours).name, []).append(ours)
-    for held, members in groups.items():
+    for name, members in groups.items():
         members.sort(key=lambda ours: place_of(architecture.names, ours).part)
-        assert len(members) == place_of(architecture.names, members[0]).part[1], held
+        assert len(members) == place_of(architecture.names, members[0]).part[1], name
     return list(groups.items())
 
 
@@ -87,12 +89,12 @@ def _split(groups: list[Group], module: DecoderModel, most: int) -> list[list[Gr
     """Fills one file after the other; a tensor larger than `most` gets its own."""
     shards: list[list[Group]] = [[]]
     room = most
-    for held, ours in groups:
+    for name, ours in groups:
         size = _bytes(module, ours)
         if size > room and shards[-1]:
             shards.append([])
             room = most
-        shards[-1].append((held, ours))
+        shards[-1].append((name, ours))
         room -= size
     return shards
 

@@ -1,7 +1,15 @@
 from __future__ import annotations
 
+import json
+
 import pytest
-from transformers import Gemma3TextConfig
+import torch
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig
+
+from cutaway.base.errors import BadInput
+from cutaway.nn.context import Context
+from cutaway.weights.huggingface import read_folder
+from cutaway.weights.saving import write_folder
 
 SMALL = {
     "vocab_size": 67,
@@ -55,3 +63,26 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_twin(options, make_twin, check_twin):
     check_twin(make_twin(Gemma3TextConfig(**(SMALL | options))))
+
+
+def test_the_text_half_of_a_model_with_pictures(tmp_path):
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=SMALL, vision_config=vision, mm_tokens_per_image=4, image_token_index=66)
+    torch.manual_seed(5)
+    theirs = Gemma3ForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours, spec = read_folder(tmp_path / "theirs", device="cpu")
+    ids = torch.randint(0, 60, (11,))
+    with torch.no_grad():
+        # Both in float32, added up in another order.
+        torch.testing.assert_close(ours(ids, Context.of((11,)))[0], theirs(ids[None]).logits[0], atol=2e-5, rtol=2e-5)
+    write_folder(ours, spec, tmp_path / "ours")
+    assert json.loads((tmp_path / "ours" / "config.json").read_text(encoding="utf-8"))["model_type"] == "gemma3_text"
+
+    path = tmp_path / "theirs" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["text_config"]["hidden_size"] = -1
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"config\.json: text_config\.hidden_size: must be from 1"):
+        read_folder(tmp_path / "theirs", device="cpu")

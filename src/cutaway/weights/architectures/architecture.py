@@ -30,3 +30,4 @@ class Architecture:
     config: Callable[[Decoder], dict[str, Any]]
     gguf: str | None = None
     gguf_names: Names | None = None
+    passed_over: tuple[str, ...] = ()  # starts of the names of tensors that belong to other parts of the model

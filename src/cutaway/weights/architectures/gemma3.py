@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cutaway.base.errors import BadInput
 from cutaway.models.decoder import Decoder
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.positions import Rope
@@ -97,4 +98,25 @@ GEMMA3 = Architecture(
     config=config,
     gguf="gemma3",
     gguf_names=GGUF_NAMES,
+)
+
+
+def spec_within(fields: Fields) -> Decoder:
+    """The text half of a model that also reads pictures."""
+    text = fields.inner("text_config")
+    return spec(text) if text is not None else fields.refuse("text_config", "this field is missing")
+
+
+def no_config(spec: Decoder) -> dict[str, Any]:
+    raise BadInput("is written as gemma3_text, without pictures", field="Decoder")
+
+
+WITH_PICTURES = Architecture(
+    model_type="gemma3",
+    made_by="Gemma3ForConditionalGeneration",
+    prefix="language_model.",
+    names={ours: f"language_model.{held}" for ours, held in NAMES.items()},
+    spec=spec_within,
+    config=no_config,
+    passed_over=("vision_tower.", "multi_modal_projector."),
 )

@@ -11,7 +11,7 @@ from cutaway.base.errors import BadInput
 from cutaway.models.decoder import Decoder
 from cutaway.weights.architectures.architecture import Architecture
 from cutaway.weights.architectures.gemma2 import GEMMA2
-from cutaway.weights.architectures.gemma3 import GEMMA3
+from cutaway.weights.architectures.gemma3 import GEMMA3, WITH_PICTURES
 from cutaway.weights.architectures.gpt2 import GPT2
 from cutaway.weights.architectures.llama import LLAMA
 from cutaway.weights.architectures.mistral import MISTRAL
@@ -28,6 +28,7 @@ ARCHITECTURES = {
     "qwen3": QWEN3,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
+    "gemma3": WITH_PICTURES,
     "gpt2": GPT2,
     "openai-gpt": OPENAI_GPT,
 }
