@@ -94,8 +94,9 @@ def read_config(
     if architecture.gguf in WIDE_LAYERS and "head_dim" in told:
         # llama.cpp divides scores by the root of the head's dim, but in the 27B, known by its layers, of dim / heads.
         wide = told.get("num_hidden_layers") == WIDE_LAYERS[architecture.gguf]
-        plain = told.get("hidden_size", 0) // max(told.get("num_attention_heads", 1), 1)
-        told["query_pre_attn_scalar"] = plain if wide else told["head_dim"]
+        told["query_pre_attn_scalar"] = told["head_dim"]
+        if wide and isinstance(told.get("hidden_size"), int) and told.get("num_attention_heads"):
+            told["query_pre_attn_scalar"] = told["hidden_size"] // told["num_attention_heads"]
     _refuse_partial_rotation(metadata, prefix, told, path)
     return Fields(told, path)
 
@@ -121,10 +122,10 @@ def _scaling(metadata: Mapping[str, Any], prefix: str, path: Path) -> dict[str, 
 
 def _refuse_partial_rotation(metadata: Mapping[str, Any], prefix: str, told: Mapping[str, Any], path: Path) -> None:
     width = metadata.get(prefix + "rope.dimension_count")
-    heads = told.get("num_attention_heads")
-    if width is None or not isinstance(heads, int) or heads < 1:
-        return
-    head_dim = told.get("head_dim", told.get("hidden_size", 0) // heads)
+    heads, dim = told.get("num_attention_heads"), told.get("hidden_size")
+    if width is None or not isinstance(heads, int) or not isinstance(dim, int) or heads < 1:
+        return  # the architecture's reading says what is wrong with them
+    head_dim = told.get("head_dim", dim // heads)
     if width != head_dim:
         message = f"only {width} of {head_dim} dims of a head rotate: no architecture here does that"
         raise BadInput(message, source=path, field=prefix + "rope.dimension_count")
