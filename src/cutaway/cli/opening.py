@@ -40,7 +40,7 @@ def open_language(
     threads.apply(context)
     console = messages()
     with console.status(f"opening {model} ...") if console.is_terminal else nullcontext():
-        from cutaway import load
+        from cutaway.infer.load import load
 
         return load(model, dtype=dtype, device=device)
 

@@ -129,7 +129,8 @@ class Language:
             new = stops.push(text.push(token)) if text and finish is None else ""
             finish = "stop" if stops.hit else finish or ("length" if count == limit else None)
             if finish and text and not stops.hit:
-                new += stops.push(text.flush()) + stops.flush()
+                # An answer cut inside a character leaves bytes that are none: half a character is never shown.
+                new += stops.push(text.flush().rstrip("\ufffd")) + stops.flush()
             yield Piece(text=new, token=token, logprob=logprob, finish_reason=finish)
             if finish:
                 return
