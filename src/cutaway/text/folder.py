@@ -3,8 +3,9 @@
 tokenizer.json is the whole pipeline, BOS and EOS included, and is taken as it is; tokenizer_config.json (before it:
 special_tokens_map.json, added_tokens.json) adds the roles of special tokens and the chat template, which
 chat_template.jinja overrides; generation_config.json and config.json say which tokens end a turn. A folder of the time
-before tokenizer.json holds vocab.json and merges.txt: GPT-2's byte-level BPE, Qwen2's, or GPT-1's lower-cased words.
-Read next: text/tokenizer.py
+before tokenizer.json holds vocab.json and merges.txt (text/vocab_files.py).
+Departure: a vocabulary whose ids have gaps is refused, as is one with two tokens of one id.
+Read next: text/added_tokens.py, text/tokenizer.py
 """
 
 from __future__ import annotations
@@ -14,37 +15,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import BPE
+from tokenizers import Tokenizer
 
 from cutaway.base.errors import BadInput, NotFound
-from cutaway.text.presplit import presplit
-from cutaway.text.vocabulary import Vocabulary, frame, mark_special
-
-_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_LARGEST_ID = 1 << 24
+from cutaway.text import added_tokens, vocab_files
+from cutaway.text.vocabulary import Vocabulary, frame
 
 
 def read(folder: str | Path) -> Vocabulary:
     """The tokenizer in `folder`. NotFound if there is none; BadInput, naming file and field, if it is broken."""
     folder = Path(folder)
-    config = _json(folder / "tokenizer_config.json")
+    config_path = folder / "tokenizer_config.json"
+    config = _json(config_path)
     roles = {**_json(folder / "special_tokens_map.json"), **config}
+    bos = eos = ""
     if (folder / "tokenizer.json").is_file():
-        source, bos, eos = folder / "tokenizer.json", None, None
+        source = folder / "tokenizer.json"
         backend = _tokenizer_json(source)
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         source = folder / "vocab.json"
-        backend, defaults = _vocab_and_merges(folder, config)
+        kind = str(config.get("tokenizer_class") or _json(folder / "config.json").get("model_type") or "")
+        backend, defaults = vocab_files.build(_json(source), source, folder / "merges.txt", kind)
         roles = {**defaults, **roles}
-        bos = "bos_token" if config.get("add_bos_token") is True else None
-        eos = "eos_token" if config.get("add_eos_token") is True else None
+        bos = "bos_token" if config.get("add_bos_token") is True else ""
+        eos = "eos_token" if config.get("add_eos_token") is True else ""
     else:
         raise _absent(folder)
-    names = {role: text for role in _ROLES if (text := _token_text(roles.get(role), role, folder)) is not None}
-    _add_tokens(backend, folder, roles, names)
+    names = added_tokens.names_of(roles, config_path)
     _check_ids(backend, source)
-    frame(backend, bos=names.get(bos or ""), eos=names.get(eos or ""))
+    added_tokens.add(backend, roles, _json(folder / "added_tokens.json"), names, config_path)
+    frame(backend, bos=names.get(bos), eos=names.get(eos))
     return Vocabulary(
         backend=backend,
         names=names,
@@ -86,127 +86,39 @@ def _tokenizer_json(path: Path) -> Tokenizer:
         data = _json(path)
         if not isinstance(data.get("model"), dict):
             raise BadInput("is missing; this is not a tokenizer", source=path, field="model") from error
-        raise BadInput(f"{_one_line(error)}", source=path, field=_suspect(data, error)) from error
+        raise BadInput(" ".join(str(error).split()), source=path, field=_suspect(data, str(error))) from error
     backend.no_truncation()
     backend.no_padding()
     return backend
 
 
-def _suspect(data: Mapping[str, Any], error: BaseException) -> str:
-    """The field that the `tokenizers` library means; it gives lines and columns of a file that is one line."""
-    text = str(error)
-    if "out of vocabulary" in text or "merge" in text.lower():
+def _suspect(data: Mapping[str, Any], error: str) -> str:
+    """The field that the `tokenizers` library means: it gives a line and column, and the file is often one line."""
+    if "out of vocabulary" in error or "merge" in error.lower():
         return "model.merges"
-    kinds = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "added_tokens")
-    wanted = {name: name.replace("_", "") for name in kinds}
-    found = next((name for name, spelled in wanted.items() if spelled in text.replace("_", "").lower()), None)
-    return found or ("model" if "version" in data else "version")
-
-
-def _vocab_and_merges(folder: Path, config: Mapping[str, Any]) -> tuple[Tokenizer, dict[str, str]]:
-    vocab = _json(folder / "vocab.json")
-    for token, index in vocab.items():
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < _LARGEST_ID:
-            raise BadInput(f"its id is {index!r}", source=folder / "vocab.json", field=repr(token))
-    merges = _merges(folder / "merges.txt", vocab)
-    kind = str(config.get("tokenizer_class") or _json(folder / "config.json").get("model_type") or "")
-    if "openai" in kind.lower() or any(token.endswith("</w>") for token in vocab):
-        return _words(vocab, merges), {"unk_token": "<unk>"}
-    qwen = "qwen" in kind.lower()
-    backend = Tokenizer(BPE(vocab=vocab, merges=merges, continuing_subword_prefix="", end_of_word_suffix=""))
-    if qwen:
-        backend.normalizer = normalizers.NFC()  # type: ignore[assignment]
-    backend.pre_tokenizer = presplit("qwen2" if qwen else "gpt-2").pre_tokenizer()
-    backend.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    end = "<|endoftext|>"
-    if end not in vocab:
-        return backend, {}
-    return backend, {"eos_token": end, "unk_token": end, **({} if qwen else {"bos_token": end})}
-
-
-def _merges(path: Path, vocab: Mapping[str, Any]) -> list[tuple[str, str]]:
-    merges = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except ValueError as error:
-        raise BadInput(f"is not UTF-8: {error}", source=path) from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or (number == 1 and line.startswith("#version")):
-            continue
-        left, _, right = line.rstrip("\r").partition(" ")
-        for token in (left, right, left + right):
-            if token not in vocab:
-                raise BadInput(f"{token!r} is not in vocab.json", source=path, field=f"line {number}")
-        merges.append((left, right))
-    return merges
-
-
-def _words(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    """GPT-1: text is lower-cased and stripped of accents, cut at spaces and punctuation, and words end in `</w>`."""
-    unknown = "<unk>" if "<unk>" in vocab else None
-    model = BPE(vocab=vocab, merges=merges, unk_token=unknown, continuing_subword_prefix="", end_of_word_suffix="</w>")
-    backend = Tokenizer(model)
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)  # type: ignore[assignment]
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    backend.decoder = decoders.BPEDecoder(suffix="</w>")  # type: ignore[assignment]
-    return backend
-
-
-def _token_text(value: Any, role: str, folder: Path) -> str | None:
-    """A special token is written as a text or as {"content": text, ...}."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    if value is None or isinstance(value, str):
-        return value or None
-    raise BadInput(f"must be a text, not a {type(value).__name__}", source=folder / "tokenizer_config.json", field=role)
-
-
-def _add_tokens(backend: Tokenizer, folder: Path, roles: Mapping[str, Any], names: Mapping[str, str]) -> None:
-    """Tokens that only the configuration knows, at the ids it gives them; then the special ones by role."""
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    added: dict[int, AddedToken] = {}
-    for key, value in (roles.get("added_tokens_decoder") or {}).items():
-        content = value.get("content") if isinstance(value, dict) else None
-        if not key.isdigit() or not isinstance(content, str):
-            field = f"added_tokens_decoder.{key}"
-            raise BadInput("must be an id with a token", source=folder / "tokenizer_config.json", field=field)
-        flags = {name: bool(value.get(name, name == "normalized")) for name in ("lstrip", "rstrip", "single_word")}
-        special = bool(value.get("special", False))
-        normalized = bool(value.get("normalized", not special))
-        added[int(key)] = AddedToken(content, special=special, normalized=normalized, **flags)
-    if not added:
-        special = set(names.values())
-        for content, index in _json(folder / "added_tokens.json").items():
-            added[index] = AddedToken(content, special=content in special, normalized=content not in special)
-    for index, token in sorted(added.items()):
-        if token.content not in known:
-            backend.add_tokens([token])
-            if backend.token_to_id(token.content) != index:
-                field = f"added_tokens_decoder.{index}"
-                message = f"{token.content!r} would get id {backend.token_to_id(token.content)}"
-                raise BadInput(message, source=folder / "tokenizer_config.json", field=field)
-    extra = roles.get("extra_special_tokens") or roles.get("additional_special_tokens") or []
-    extra = list(extra.values()) if isinstance(extra, dict) else extra
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    texts = [*names.values(), *(_token_text(token, "extra_special_tokens", folder) or "" for token in extra)]
-    mark_special(backend, [text for text in dict.fromkeys(texts) if text and text not in known])
+    bare = {name: value for name, value in data.items() if name != "model"}
+    for name in ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        alone = {**bare, "model": {"type": "BPE", "vocab": {}, "merges": []}, **dict.fromkeys(bare.keys() - {name})}
+        alone.update(version="1.0", added_tokens=data.get(name) if name == "added_tokens" else [])
+        try:
+            Tokenizer.from_str(json.dumps(alone))
+        except Exception:
+            return name
+    return "model"
 
 
 def _check_ids(backend: Tokenizer, source: Path) -> None:
     vocab = backend.get_vocab(with_added_tokens=True)
-    ids = set(vocab.values())
     if not vocab:
         raise BadInput("is empty", source=source, field="model.vocab")
-    if len(ids) != len(vocab):
-        seen: dict[int, str] = {}
-        for token, index in vocab.items():
-            if index in seen:
-                message = f"{seen[index]!r} and {token!r} both have id {index}"
-                raise BadInput(message, source=source, field="model.vocab")
-            seen[index] = token
-    if max(ids) + 1 != len(ids):
-        hole = next(index for index in range(len(ids)) if index not in ids)
-        raise BadInput(f"no token has id {hole}, of ids up to {max(ids)}", source=source, field="model.vocab")
+    owner = {index: token for token, index in vocab.items()}
+    if len(owner) != len(vocab):
+        token = next(token for token, index in vocab.items() if owner[index] != token)
+        message = f"{token!r} and {owner[vocab[token]]!r} both have id {vocab[token]}"
+        raise BadInput(message, source=source, field="model.vocab")
+    if max(owner) + 1 != len(owner):
+        hole = next(index for index in range(len(owner)) if index not in owner)
+        raise BadInput(f"no token has id {hole}, of ids up to {max(owner)}", source=source, field="model.vocab")
 
 
 def _eos_ids(backend: Tokenizer, folder: Path, names: Mapping[str, str]) -> frozenset[int]:
@@ -222,28 +134,31 @@ def _eos_ids(backend: Tokenizer, folder: Path, names: Mapping[str, str]) -> froz
 
 
 def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    templates: dict[str, str] = {}
-    value = config.get("chat_template")
-    if isinstance(value, str):
-        templates["default"] = value
-    elif isinstance(value, dict):
-        templates.update({str(name): text for name, text in value.items() if isinstance(text, str)})
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            if not (
-                isinstance(item, dict) and isinstance(item.get("name"), str) and isinstance(item.get("template"), str)
-            ):
-                field = f"chat_template[{index}]"
-                raise BadInput("must have a name and a template", source=folder / "tokenizer_config.json", field=field)
-            templates[item["name"]] = item["template"]
-    elif value is not None:
-        message = f"must be a text or a list, not a {type(value).__name__}"
-        raise BadInput(message, source=folder / "tokenizer_config.json", field="chat_template")
+    """Chat templates by name: those in files of their own, or else those in the configuration."""
     separate = [("default", folder / "chat_template.jinja")]
     separate += [(path.stem, path) for path in sorted(folder.glob("additional_chat_templates/*.jinja"))]
-    found = {name: path.read_text(encoding="utf-8") for name, path in separate if path.is_file()}
-    return found or templates
+    found = {}
+    for name, path in separate:
+        if path.is_file():
+            try:
+                found[name] = path.read_text(encoding="utf-8")
+            except ValueError as error:
+                raise BadInput(f"is not UTF-8: {error}", source=path) from error
+    return found or _named(config.get("chat_template"), folder / "tokenizer_config.json")
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _named(value: Any, source: Path) -> dict[str, str]:
+    """`chat_template` in the configuration: one text, or a list of {"name", "template"}."""
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        return {"default": value}
+    if not isinstance(value, list):
+        raise BadInput(f"must be a text or a list, not a {type(value).__name__}", source=source, field="chat_template")
+    templates = {}
+    for index, item in enumerate(value):
+        texts = [item.get(key) for key in ("name", "template")] if isinstance(item, dict) else []
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise BadInput("must have a name and a template", source=source, field=f"chat_template[{index}]")
+        templates[texts[0]] = texts[1]
+    return templates

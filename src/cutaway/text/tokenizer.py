@@ -81,9 +81,11 @@ class Tokenizer:
             raise BadInput(f"only text can be encoded, not a {type(text).__name__}", source=self.vocabulary.source)
         try:
             return self._backend.encode(text, add_special_tokens=special).ids
-        except UnicodeEncodeError as error:
-            message = f"character {error.start} is half of a surrogate pair, which is no text"
-            raise BadInput(message, field="text") from error
+        except TypeError as error:  # how `tokenizers` meets half of a surrogate pair
+            half = next((index for index, character in enumerate(text) if "\ud800" <= character <= "\udfff"), None)
+            if half is None:
+                raise
+            raise BadInput(f"character {half} is half of a surrogate pair, which is no text", field="text") from error
 
     def decode(self, ids: Iterable[int], special: bool = False) -> str:
         """The text of `ids`; `special` keeps special tokens. Ids beyond the vocabulary give nothing."""
