@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import cutaway
+import cutaway.infer.load as loading
 from cutaway.base.errors import BadInput
 from cutaway.cli import opening
 from cutaway.cli.opening import open_language, read_text
@@ -15,7 +15,7 @@ def test_a_short_name_is_fetched_before_it_is_opened(monkeypatch, tmp_path):
     done = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(opening, "bring", lambda name: done.append(("fetched", name)))
-    monkeypatch.setitem(vars(cutaway), "load", lambda name, **options: done.append((name, options)))
+    monkeypatch.setattr(loading, "load", lambda name, **options: done.append((name, options)))
     context = SimpleNamespace(meta={})
     open_language(context, "smollm2-135m", device="cpu")  # type: ignore[arg-type]
     open_language(context, "owner/name")  # type: ignore[arg-type]
