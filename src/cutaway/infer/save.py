@@ -30,7 +30,13 @@ def save(language: Language, path: str | os.PathLike[str], quant: str | None = N
         return path
     if quant is not None:
         raise BadInput('only a path that ends in ".gguf" can be quantised', source=path, field="quant")
-    write_folder(language.module, language.spec, path)
-    if language.tokenizer is not None:
-        language.tokenizer.save(path)
+    tokenizer = language.tokenizer
+    if tokenizer is None:
+        write_folder(language.module, language.spec, path)
+        return path
+    # Other programs look in config.json for where a text begins and where an answer ends.
+    ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": sorted(tokenizer.eos_ids) or None}
+    told = {name: value for name, value in ends.items() if value is not None}
+    write_folder(language.module, language.spec, path, extra=told)
+    tokenizer.save(path)
     return path

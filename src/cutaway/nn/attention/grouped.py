@@ -51,6 +51,8 @@ class GroupedQuery:
             raise BadInput(f"{self.heads} heads cannot share {self.kv_heads} kv heads", field="GroupedQuery.kv_heads")
         if self.window is not None and self.window < 1:
             raise BadInput(f"must be at least 1, is {self.window}", field="GroupedQuery.window")
+        if not 0.0 <= self.dropout < 1.0:
+            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="GroupedQuery.dropout")
         if self.softcap is not None and self.softcap <= 0:
             raise BadInput(f"must be positive, is {self.softcap}", field="GroupedQuery.softcap")
         if self.rope is not None and self.rope.width > self.head_dim:
