@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,6 +227,18 @@ def test_a_window_that_llama_cpp_would_not_see_is_not_written(tmp_path):
     with pytest.raises(BadInput, match="window"):
         write_model(build(with_mixer(LLAMA, window=8)), None, tmp_path / "x.gguf", "f16")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.proof
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how many pages are anonymous")
+@pytest.mark.parametrize("quant", ["q4_0", "q8_0"])
+def test_opening_a_large_file_takes_no_more_than_its_packed_size_and_500_mb(quant, root):
+    """The shapes of Qwen2-7B scaled down; on the small file and extrapolated to the real one."""
+    command = [sys.executable, "bench/memory.py", "--json", "--quant", quant]
+    found = json.loads(subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout)
+    assert found["copies"] > found["packed"] / 2, "nothing was repacked: the measure means nothing"
+    assert found["peak"] < found["packed"] + 100e6  # 500 MB would be a third of this small file: be stricter
+    assert found["real_peak"] < found["real_packed"] + 500e6
 
 
 def test_the_meta_device_reads_no_data(tmp_path):
