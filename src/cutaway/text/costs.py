@@ -23,10 +23,16 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+CONSTANT_FILTERS = _names("count d default first last length random")  # look at no more than one element
+SHALLOW_FILTERS = _names(
+    "batch items list map reject rejectattr reverse select selectattr slice"
+)  # at each, not into it
 PLAIN_FILTERS = _names(
     "abs attr capitalize count d default dictsort e escape filesizeformat first float forceescape int items last length"
     " lower map random reject rejectattr reverse safe select selectattr string truncate upper"
 )
+# The other tests look at a type or at one element.
+DEEP_TESTS = _names("== != < <= > >= eq equalto ge greaterthan gt in le lessthan lower lt ne upper")
 PLAIN_METHODS: Mapping[type, frozenset[str]] = {
     str: _names(
         "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier islower"

@@ -17,7 +17,8 @@ from jinja2 import TemplateError
 
 ELEMENT = 64  # one slot of a container and the small object in it, in bytes, rounded up
 NODE = 8  # one node of the template's syntax tree, run once
-BASE = 32_000_000  # about a second of work, or 32 to 128 MB
+CALL = 48  # one call of a function, method, macro, filter or test
+BASE = 16_000_000  # about a second of work, or 16 to 64 MB
 SHARE = 64  # units that each unit of the caller's own messages adds
 LARGEST_BITS = 4096  # of an integer; none that a template counts with comes near
 

@@ -40,8 +40,10 @@ def plain(value: Any, field: str, source: str | Path | None = None, depth: int =
         return {str(key): plain(item, f"{field}.{key}", source, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{field}[{index}]", source, depth + 1) for index, item in enumerate(value)]
-    for exact in (str, int, float):
-        if isinstance(value, exact):
+    for kind, exact in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
+        if isinstance(
+            value, kind
+        ):  # a subclass (an enum, a numpy scalar) brings methods along; these take only its value
             return exact(value)
     raise BadInput(
         f"only texts, numbers, lists and dicts can be shown to a template, not {_kind(value)}",

@@ -21,29 +21,25 @@ from jinja2.ext import Extension, LoopControlExtension
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment, is_internal_attribute
 from jinja2.utils import Cycler, Joiner, Namespace
-from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
 from cutaway.text.costs import (
+    CONSTANT_FILTERS,
+    DEEP_TESTS,
     FILTER_PRICES,
     PLAIN_FILTERS,
     PLAIN_METHODS,
+    SHALLOW_FILTERS,
     STRING_PRICES,
     modulo_price,
     moment,
     tojson,
 )
-from cutaway.text.fuel import ELEMENT, LARGEST_BITS, NODE, Exhausted, Fuel
+from cutaway.text.fuel import CALL, ELEMENT, LARGEST_BITS, NODE, Exhausted, Fuel
+from cutaway.text.tolls import Rewrite, Toll
 
 BUDGET = "budget "  # where the fuel lies among a template's variables; no template can spell a name with a space
 _REFUSED = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport, nodes.Block)
-
-
-class _Toll:
-    """A function of ours that rewritten templates call; templates themselves can neither name nor reach it."""
-
-    def __init__(self, function: Callable[..., Any]):
-        self.function = function
 
 
 class TemplateNamespace(Namespace):
@@ -94,16 +90,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
         allowed = PLAIN_FILTERS | FILTER_PRICES.keys()
         self.filters = {name: _priced(name, run) for name, run in self.filters.items() if name in allowed}
         self.filters["tojson"] = _tojson
-        self.tests = {name: _watched(run) for name, run in self.tests.items()}
+        self.tests = {name: _watched(name, run) for name, run in self.tests.items()}
         self.globals.pop("lipsum", None)
         self.globals.update(
-            namespace=TemplateNamespace, dict=_make_dict, raise_exception=_raise_exception, strftime_now=moment
+            namespace=TemplateNamespace, dict=_make_dict, raise_exception=_raise_exception, strftime_now=_now
         )
         self.callables = {id(value) for value in self.globals.values()}
-        self.step = _Toll(lambda fuel, units: fuel.spend(units) or True)
-        self.joined = _Toll(_joined)
-        self.seen = _Toll(Fuel.seen)
-        self.made = _Toll(Fuel.made)
+        self.step = Toll(lambda fuel, units: fuel.spend(units) or True)
+        self.joined = Toll(_joined)
+        self.seen = Toll(Fuel.seen)
+        self.made = Toll(Fuel.made)
 
     def compiled(self, source: str) -> Any:
         """A template whose every loop, operation and value is paid for. Raises jinja2.TemplateError."""
@@ -112,7 +108,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             found = tree.find(kind)
             if found is not None:
                 raise SecurityError(f"line {found.lineno}: {kind.__name__.lower()} is not allowed in a chat template")
-        return self.from_string(_Rewrite(self).visit(tree))
+        return self.from_string(Rewrite(self).visit(tree))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         fuel = _fuel(context)
@@ -123,9 +119,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """environment.call(context, function, *arguments, **named): every call that a template makes."""
         environment, context, function, *positional = arguments
         fuel = _fuel(context)
-        if isinstance(function, _Toll):
+        if isinstance(function, Toll):
             return function.function(fuel, *positional)
-        fuel.spend(NODE)
+        fuel.spend(CALL)
         if isinstance(function, (Macro, Undefined)) or id(function) in environment.callables:
             return ImmutableSandboxedEnvironment.call(environment, context, function, *positional, **named)
         if isinstance(function, (LoopContext, Cycler, Joiner)) or isinstance(
@@ -160,9 +156,9 @@ def _printed(context: Context, value: Any) -> Any:
     """What `{{ value }}` writes."""
     fuel = _fuel(context)
     if isinstance(value, str):
-        fuel.spend(1 + len(value))
+        fuel.spend(NODE + len(value))
         return value
-    fuel.spend(fuel.weigh(value))
+    fuel.spend(NODE + fuel.weigh(value))
     text = str(value)
     fuel.spend(len(text))
     return text
@@ -174,6 +170,12 @@ def _joined(fuel: Fuel, *values: Any) -> str:
 
 def _make_dict(*arguments: Any, **named: Any) -> dict[Any, Any]:
     return dict(*arguments, **named)
+
+
+@pass_context
+def _now(context: Context, text: Any) -> str:
+    _fuel(context).spend(8 * CALL)
+    return moment(text)
 
 
 def _raise_exception(message: Any = "") -> None:
@@ -202,23 +204,29 @@ def _priced(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @pass_context
     def paid(context: Context, value: Any, *arguments: Any, **named: Any) -> Any:
         fuel = _fuel(context)
-        fuel.spend(NODE + sum(fuel.weigh(item) for item in (*arguments, *named.values())))
-        fuel.seen(value)
+        fuel.spend(CALL + sum(fuel.weigh(item) for item in (*arguments, *named.values())))
+        if name in SHALLOW_FILTERS and isinstance(value, (list, tuple, dict)):
+            fuel.spend(ELEMENT * len(value))
+        elif name not in CONSTANT_FILTERS:
+            fuel.seen(value)
         if price is not None and not isinstance(value, Undefined):
             fuel.spend(price(fuel, value, *arguments, **named))
-        return fuel.made(function(*_receiver(function, context), value, *arguments, **named))
+        result = function(*_receiver(function, context), value, *arguments, **named)
+        return result if name in CONSTANT_FILTERS else fuel.made(result)
 
     return paid
 
 
-def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A test that pays for reading its arguments."""
+def _watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A test that pays for reading its arguments, if it reads them."""
 
     @pass_context
     def paid(context: Context, *arguments: Any) -> Any:
         fuel = _fuel(context)
-        for value in arguments:
-            fuel.seen(value)
+        fuel.spend(CALL)
+        if name in DEEP_TESTS:
+            for value in arguments:
+                fuel.seen(value)
         return function(*_receiver(function, context), *arguments)
 
     return paid
@@ -262,81 +270,3 @@ def _call_method(fuel: Fuel, function: Any, positional: list[Any], named: dict[s
         fuel.spend(price(fuel, owner, *positional, **named))
     result = function(*positional, **named)
     return result if kind is dict and name == "get" else fuel.made(result)
-
-
-class _Rewrite(NodeTransformer):
-    """Puts a toll into everything that Jinja2 would compile to plain Python."""
-
-    def __init__(self, environment: Sandbox):
-        self.environment = environment
-
-    def _toll(self, name: str, arguments: list[nodes.Expr], line: int) -> nodes.Expr:
-        call = nodes.Call(nodes.EnvironmentAttribute(name), arguments, [], None, None)
-        call.set_lineno(line, override=True).set_environment(self.environment)
-        return call
-
-    def _step(self, body: list[nodes.Node], line: int) -> nodes.Expr:
-        """Pays for one run of a body: its nodes, and the text it writes as it stands."""
-        units = sum(_units(node) for node in body)
-        return self._toll("step", [nodes.Const(NODE + units)], line)
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        step = self._step(node.body, node.lineno)
-        self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
-        if node.test is not None:
-            tested = self._step([node.test], node.lineno)
-            node.test = nodes.And(tested, node.test, lineno=node.lineno)
-        return node
-
-    def _visit_body(self, node: Any) -> nodes.Node:
-        step = self._step(node.body, node.lineno)
-        self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
-        return node
-
-    visit_Macro = visit_CallBlock = _visit_body
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        return self._toll("joined", node.nodes, node.lineno)
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        self.generic_visit(node)
-        node.expr = self._seen(node.expr)
-        for operand in node.ops:
-            operand.expr = self._seen(operand.expr)
-        return node
-
-    def _seen(self, node: nodes.Expr) -> nodes.Expr:
-        return node if isinstance(node, nodes.Const) else self._toll("seen", [node], node.lineno)
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
-        self.generic_visit(node)
-        if isinstance(node.arg, nodes.Slice):
-            return self._toll("made", [node], node.lineno)
-        node.arg = self._seen(node.arg)  # a long tuple as a key is hashed in full
-        return node
-
-    def _visit_literal(self, node: Any) -> nodes.Node:
-        self.generic_visit(node)
-        return node if getattr(node, "ctx", "load") != "load" else self._toll("made", [node], node.lineno)
-
-    visit_List = visit_Tuple = _visit_literal
-
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
-        self.generic_visit(node)
-        for pair in node.items:
-            pair.key = self._seen(pair.key)
-        return self._toll("made", [node], node.lineno)
-
-
-def _units(node: nodes.Node) -> int:
-    """What running a node once costs, by its size: its nodes, and the length of the text it writes as it stands."""
-    waiting: list[nodes.Node] = [node]
-    units = 0
-    while waiting:
-        node = waiting.pop()
-        units += NODE + (len(node.data) if isinstance(node, nodes.TemplateData) else 0)
-        waiting.extend(node.iter_child_nodes())
-    return units
