@@ -40,11 +40,12 @@ def plain(value: Any, field: str, source: str | Path | None = None, depth: int =
         return {str(key): plain(item, f"{field}.{key}", source, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{field}[{index}]", source, depth + 1) for index, item in enumerate(value)]
-    for kind, exact in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
-        if isinstance(
-            value, kind
-        ):  # a subclass (an enum, a numpy scalar) brings methods along; these take only its value
-            return exact(value)
+    if isinstance(value, str):  # a subclass (an enum, a numpy scalar) may bring methods along: only its value is taken
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
     raise BadInput(
         f"only texts, numbers, lists and dicts can be shown to a template, not {_kind(value)}",
         source=source,
