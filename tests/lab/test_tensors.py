@@ -5,7 +5,7 @@ import math
 import torch
 
 from cutaway.lab import tensors
-from cutaway.lab.tensors import held, scan, statistics, traffic
+from cutaway.lab.tensors import held, scan, statistics
 from cutaway.nn.batch_norm import BatchNorm
 from cutaway.nn.linear import Linear
 from cutaway.nn.quantised import QuantisedLinear
@@ -61,23 +61,6 @@ def test_nan_and_infinite_are_counted_aside():
     assert (found.mean, found.deviation, found.least, found.most) == (2.0, 1.0, 1.0, 3.0)
     nothing = statistics([torch.tensor([math.nan])])
     assert math.isnan(nothing.mean) and math.isnan(nothing.deviation) and nothing.nan == 1
-
-
-def test_traffic_is_all_weights_once_and_one_row_of_what_is_looked_up(spec, older):
-    whole = sum(parameter.nbytes for parameter in spec.build().parameters())
-    assert traffic(spec.build()) == whole
-    module = older.build()
-    rows = [module.embedding.weight, module.positions.weight]
-    whole = sum(parameter.nbytes for parameter in module.parameters())
-    assert traffic(module) == whole - sum(row.nbytes for row in rows) + 2 * 32 * 4
-
-
-def test_traffic_of_a_packed_matrix_is_that_of_its_copy_once_it_has_one():
-    module = packed(rows=16)
-    assert traffic(module) == 16 * 2 * 34 + 16 * 4
-    copy = module.packed.few()
-    held_by_copy = sum(one.nbytes for one in vars(copy).values() if isinstance(one, torch.Tensor))
-    assert copy is not None and traffic(module) == held_by_copy + 16 * 4
 
 
 def test_a_packed_matrix_is_scanned_once():

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cutaway.nn.embedding import Embedding
-from cutaway.nn.positions import LearnedPositions
-from cutaway.nn.quantised import QuantisedEmbedding
 from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.packed import Packed
 
@@ -96,28 +93,6 @@ def _plain(name: str, tensor: Tensor) -> Held:
         learned=isinstance(tensor, nn.Parameter),
         slabs=slabs,
     )
-
-
-def traffic(module: nn.Module) -> int:
-    """Bytes of weights that a model reads for one token: all of them once, but of tables that are only looked up a row.
-
-    Of a packed matrix it is the repacked copy that is read, once there is one.
-    """
-    tables = [part for part in module.modules() if isinstance(part, (Embedding, QuantisedEmbedding, LearnedPositions))]
-    if getattr(module, "head", None) is None:  # a tied table is also the head
-        tables = [part for part in tables if isinstance(part, LearnedPositions)]
-    total = 0
-    for part in module.modules():
-        if isinstance(part, Packed):
-            continue
-        here = sum(tensor.bytes // (tensor.shape[0] if part in tables else 1) for tensor in held(part))
-        packed = getattr(part, "packed", None)
-        if isinstance(packed, Packed) and part not in tables:
-            copy = next((one for one in packed.copies.values() if one is not None), None)
-            tensors = [] if copy is None else [one for one in vars(copy).values() if isinstance(one, Tensor)]
-            here += sum(one.nbytes for one in tensors) - packed.blocks.nbytes if tensors else 0
-        total += here
-    return total
 
 
 def statistics(slabs: Iterable[Tensor]) -> Statistics:
