@@ -138,7 +138,7 @@ def measure(layers: int, shrink: int, quant: str) -> dict[str, int]:
         path = Path(folder) / "qwen2.gguf"
         packed = write(path, layers, shrink, quant)
         command = [sys.executable, __file__, "--opened", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     small, large = shapes(layers, shrink), shapes(LAYERS, 1)
     real = packed_bytes(large, quant)

@@ -335,8 +335,11 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 def check_one(folder: Path, data: bytes) -> None:
     """Whatever comes: a file whose tensors can be looked at, or BadInput in one line that names the file."""
+    bound = 40 * len(data) + 100_000  # the constant: paths, the map, an error and its text
     result, peak = peak_of(folder, data)
-    assert peak < 40 * len(data) + 100_000  # the constant: paths, the map, an error and its text
+    if peak >= bound:  # what other threads take meanwhile counts too, but not twice in a row
+        result, peak = peak_of(folder, data)
+    assert peak < bound
     if isinstance(result, BadInput):
         assert ".gguf: " in str(result) and str(result).isprintable()
     else:
