@@ -105,3 +105,8 @@ def test_a_deep_copy_stands_alone():
 
 def test_it_says_what_it_is():
     assert repr(packed_matrix("q4_1", 64, 128)) == "Packed(128 -> 64, q4_1)"
+
+
+def test_without_an_exact_kernel_there_is_no_exact_copy(monkeypatch):
+    monkeypatch.setattr(Bags, "fits", lambda format, rows: False)
+    assert packed_matrix("q4_1").few(exact=True) is None

@@ -4,7 +4,7 @@
 
 Every weight is read once as half a byte, which is all that counts while few rows share the reading. The scale's fp16
 has 11 bits, bfloat16 keeps 8: weights move by up to 1 part in 512, far less than the 4 bits already cost them. On
-SmolLM2-135M the perplexity moves by 0.05%; a near tie between two tokens may turn over.
+SmolLM2-135M the perplexity moves by 0.1%; a near tie between two tokens may turn over.
 Read next: ops/multiply/bags.py
 """
 

@@ -22,8 +22,8 @@ from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.format import BlockFormat
 from cutaway.ops.multiply.parts import slabs
 
-SLAB = 1 << 18
-"""Weights unpacked at a time: 1 MB in fp32, the size of a core's own cache; also enough rows for a matrix product."""
+SLAB = 1 << 20
+"""Weights unpacked at a time: 4 MB in fp32, which a shared cache holds. Fewer would make thin matrix products."""
 
 
 class Scratch(threading.local):
