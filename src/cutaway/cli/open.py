@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cutaway.lab.anatomy import Part
     from cutaway.lab.lens import Lens
 
+PLACES = 12  # tokens across a page's picture of early guesses
 SCHEMA = 1  # of the JSON; grows when a field changes its meaning or goes
 
 
@@ -56,12 +57,12 @@ def open_model(
         return
     from cutaway.lab.anatomy import anatomy
 
-    root = anatomy(language.module, length=length or min(1024, language.spec.length), dtype=language.dtype)
     used = length or min(1024, language.spec.length)
+    root = anatomy(language.module, length=used, dtype=language.dtype)
     if part is not None:
         _zoom(language, root.find(part), as_json)
         return
-    lens = None if text is None else _look(language, text, chat)
+    lens = None if text is None else _look(language, text, chat, places=1 if html is None else PLACES)
     if html is not None:
         _write_page(html, model, root, lens, used, language)
     if as_json:
@@ -70,10 +71,10 @@ def open_model(
         _show(model, language, root, used, lens, fold=not unfold)
 
 
-def _look(language: Language, text: str, chat: bool) -> Lens:
+def _look(language: Language, text: str, chat: bool, places: int) -> Lens:
     from cutaway.lab.lens import look
 
-    return look(language, language.encode([{"role": "user", "content": text}] if chat else text))
+    return look(language, language.encode([{"role": "user", "content": text}] if chat else text), places=places)
 
 
 def _show(model: str, language: Language, root: Part, length: int, lens: Lens | None, *, fold: bool) -> None:
@@ -127,6 +128,7 @@ def _zoom(language: Language, part: Part, as_json: bool) -> None:
         show_json({"schema": SCHEMA, "part": part_in_json(part), "tensors": tensors})
         return
     from cutaway.cli.drawing import draw_tree, place
+    from cutaway.lab.explain.table import KINDS
 
     console = results()
     value = "" if part.value is None else f", built by {part.value!r}"
@@ -140,6 +142,8 @@ def _zoom(language: Language, part: Part, as_json: bool) -> None:
             [Column(title=title, align="left" if title in ("tensor", "format") else "right") for title in _TENSOR],
             [_tensor_row(row, part.path) for row in tensors],
         )
+    if part.kind in KINDS:
+        say(f"what it is: cutaway explain {KINDS[part.kind]}")
 
 
 _TENSOR = ("tensor", "shape", "format", "bytes", "mean", "std", "min", "max")

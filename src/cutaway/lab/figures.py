@@ -38,7 +38,8 @@ def _branch(branch: Branch, depth: int) -> str:
     if not below:
         return row
     inner = "".join(_branch(child, depth + 1) for child in below)
-    return f"<details{' open' if depth < 2 else ''}><summary>{row}</summary>{inner}</details>"
+    opened = ' open="open"' if depth < 2 else ""
+    return f"<details{opened}><summary>{row}</summary>{inner}</details>"
 
 
 def _row(branch: Branch, depth: int, *, leaf: bool) -> str:
@@ -55,7 +56,7 @@ def _row(branch: Branch, depth: int, *, leaf: bool) -> str:
         f"<span>{escape(part.format)}</span>",
         f'<span class="dim">{escape(f"{part.file}:{part.line}" if part.file else "")}</span>',
     )
-    return f'<div class="row{" leaf" if leaf else ""}">{"".join(cells)}</div>'
+    return f'<span class="row{" leaf" if leaf else ""}">{"".join(cells)}</span>'
 
 
 def _count(number: int) -> str:

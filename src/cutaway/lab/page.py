@@ -35,7 +35,6 @@ svg .frame { fill: none; stroke: var(--line) }
   grid-template-columns: minmax(17rem, 1fr) 7rem 5rem 9rem 5rem 5rem 4rem 15rem }
 .tree .row > :nth-child(3), .tree .row > :nth-child(5), .tree .row > :nth-child(6) { text-align: right }
 .tree .head { color: var(--faint); border-bottom: 1px solid var(--line); margin-bottom: .3rem }
-.tree details > div, .tree details > details { margin-left: 0 }
 .tree summary { cursor: pointer; list-style: none } .tree summary::-webkit-details-marker { display: none }
 .tree summary .name::before { content: "▸ "; color: var(--faint) }
 .tree details[open] > summary .name::before { content: "▾ " }

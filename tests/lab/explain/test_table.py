@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cutaway.base.errors import BadInput
-from cutaway.lab.explain.table import EXPLANATIONS, FAMILIES, NAMES, find
+from cutaway.lab.explain.table import EXPLANATIONS, FAMILIES, KINDS, NAMES, find
 
 ASKED_FOR = """
 rope grouped-query rmsnorm layernorm batchnorm gated plain activations embedding kv-cache context sampling logprob
@@ -40,3 +40,9 @@ def test_no_name_stands_for_two():
 def test_the_table_needs_no_torch():
     code = "import sys, cutaway.lab.explain.table; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_kind_of_module_is_explained(root):
+    source = "".join(path.read_text(encoding="utf-8") for path in (root / "src/cutaway").rglob("*.py"))
+    for kind, name in KINDS.items():
+        assert f"class {kind}(" in source and name in EXPLANATIONS

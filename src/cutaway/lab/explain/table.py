@@ -30,6 +30,23 @@ FAMILIES: dict[str, tuple[Explanation, ...]] = {
 EXPLANATIONS: dict[str, Explanation] = {one.name: one for family in FAMILIES.values() for one in family}
 NAMES: dict[str, Explanation] = EXPLANATIONS | {alias: one for one in EXPLANATIONS.values() for alias in one.aliases}
 
+# The class of a module, as `cutaway open` shows it -> what explains it.
+KINDS = {
+    "DecoderModel": "decoder",
+    "BlockModule": "block",
+    "GroupedQueryAttention": "grouped-query",
+    "PlainFeed": "plain",
+    "GatedFeed": "gated",
+    "RMSNormModule": "rmsnorm",
+    "LayerNormModule": "layernorm",
+    "BatchNormModule": "batchnorm",
+    "LearnedPositions": "learned",
+    "SinusoidalPositions": "sinusoidal",
+    "Embedding": "embedding",
+    "QuantisedEmbedding": "embedding",
+    "QuantisedLinear": "quantisation",
+}
+
 
 def find(name: str) -> Explanation:
     """The explanation of a part, by its name or another it goes by. Raises BadInput with the nearest name."""

