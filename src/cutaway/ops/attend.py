@@ -97,15 +97,15 @@ def _rectangle(
     q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible, index: int, batch: int, *, scale: float, dropout: float
 ) -> Tensor:
     """`batch` sequences that look like sequence `index`, as one call on (B, heads, positions, K)."""
-    heads, groups = q_NHK.shape[1], k_SGK.shape[1]
-    k_BGSK = k_SGK.unflatten(0, (batch, -1)).transpose(1, 2)
-    v_BGSK = v_SGK.unflatten(0, (batch, -1)).transpose(1, 2)
+    heads, groups, width = q_NHK.shape[1], k_SGK.shape[1], q_NHK.shape[2]
+    k_BGSK = k_SGK.view(batch, -1, groups, width).transpose(1, 2)
+    v_BGSK = v_SGK.view(batch, -1, groups, v_SGK.shape[2]).transpose(1, 2)
     if see.queries[index] == 1 and see.everything(index) and heads != groups:
         # One query that sees all: the heads of a group become the queries of one kv head, and nothing is repeated.
-        q_BGRK = q_NHK.unflatten(1, (groups, -1))
+        q_BGRK = q_NHK.view(batch, groups, -1, width)
         y_BGRK = F.scaled_dot_product_attention(q_BGRK, k_BGSK, v_BGSK, scale=scale, dropout_p=dropout)
         return y_BGRK.flatten(1, 2)
-    q_BHTK = q_NHK.unflatten(0, (batch, -1)).transpose(1, 2)
+    q_BHTK = q_NHK.view(batch, -1, heads, width).transpose(1, 2)
     triangle = see.plain_causal(index) and see.queries[index] > 1
     mask = None if triangle or see.everything(index) else see.mask(index, q_NHK.device)
     y_BHTK = F.scaled_dot_product_attention(

@@ -98,9 +98,9 @@ class GroupedQueryAttention(nn.Module):
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
         spec, forms = self.spec, context.forms
-        q_NHK = self.query(x_ND, context).unflatten(-1, (spec.heads, spec.head_dim))
-        k_NGK = self.key(x_ND, context).unflatten(-1, (spec.kv_heads, spec.head_dim))
-        v_NGK = self.value(x_ND, context).unflatten(-1, (spec.kv_heads, spec.head_dim))
+        q_NHK = self.query(x_ND, context).view(-1, spec.heads, spec.head_dim)
+        k_NGK = self.key(x_ND, context).view(-1, spec.kv_heads, spec.head_dim)
+        v_NGK = self.value(x_ND, context).view(-1, spec.kv_heads, spec.head_dim)
         if self.query_norm is not None and self.key_norm is not None:
             q_NHK, k_NGK = self.query_norm(q_NHK, context), self.key_norm(k_NGK, context)
         if spec.rope is not None:
