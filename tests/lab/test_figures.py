@@ -13,7 +13,7 @@ from cutaway.lab.lens import Guess, Layer, Lens, look
 def scripted(piece: str) -> Lens:
     guesses = ((Guess(token=1, piece=piece, probability=0.5),),)
     layers = tuple(Layer(block=block, norms=(2.0,), entropies=(), guesses=guesses) for block in range(2))
-    return Lens(tokens=(1,), pieces=(piece,), places=(0,), layers=layers)
+    return Lens(text="x", tokens=(1,), pieces=(piece,), places=(0,), layers=layers)
 
 
 @pytest.mark.parametrize("piece", ["Paris", "<script>&", '"', "首都", " ", ""])

@@ -67,7 +67,9 @@ def test_where_it_makes_up_its_mind():
         )
 
     def lens(*tokens: int) -> Lens:
-        return Lens(tokens=(1,), pieces=("x",), places=(0,), layers=tuple(layer(b, t) for b, t in enumerate(tokens)))
+        return Lens(
+            text="x", tokens=(1,), pieces=("x",), places=(0,), layers=tuple(layer(b, t) for b, t in enumerate(tokens))
+        )
 
     assert lens(7, 9, 5, 9, 9).first_right(0) == 3
     assert lens(9, 9).first_right(0) == 0

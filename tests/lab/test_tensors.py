@@ -5,7 +5,7 @@ import math
 import torch
 
 from cutaway.lab import tensors
-from cutaway.lab.tensors import held, scan, statistics
+from cutaway.lab.tensors import Faults, faults, held, statistics
 from cutaway.nn.batch_norm import BatchNorm
 from cutaway.nn.linear import Linear
 from cutaway.nn.quantised import QuantisedLinear
@@ -52,24 +52,31 @@ def test_statistics_are_those_of_the_whole_however_it_is_cut():
         # Merged in float64: what is lost is at most some roundings of numbers about 1e6.
         assert math.isclose(found.mean, float(x.mean()), rel_tol=1e-12)
         assert math.isclose(found.deviation, float(x.std(correction=0)), rel_tol=1e-8)
-        assert (found.count, found.least, found.most, found.sound) == (1000, float(x.min()), float(x.max()), True)
+        assert (found.count, found.least, found.most, found.nan) == (1000, float(x.min()), float(x.max()), 0)
 
 
 def test_nan_and_infinite_are_counted_aside():
     found = statistics([torch.tensor([1.0, math.nan, 3.0]), torch.tensor([math.inf, -math.inf]), torch.tensor([])])
-    assert (found.count, found.nan, found.infinite, found.sound) == (5, 1, 2, False)
+    assert (found.count, found.nan, found.infinite) == (5, 1, 2)
     assert (found.mean, found.deviation, found.least, found.most) == (2.0, 1.0, 1.0, 3.0)
     nothing = statistics([torch.tensor([math.nan])])
     assert math.isnan(nothing.mean) and math.isnan(nothing.deviation) and nothing.nan == 1
 
 
 def test_a_packed_matrix_is_scanned_once():
-    assert [name for name, _, _ in scan(torch.nn.ModuleList([packed()]))] == ["0.weight", "0.bias"]
+    assert [name for name, _ in tensors.tensors(torch.nn.ModuleList([packed()]))] == ["0.weight", "0.bias"]
 
 
-def test_a_scan_names_every_tensor(language):
+def test_faults_are_counted_and_sound_tensors_have_none():
+    assert faults([torch.tensor([1.0, math.nan, math.nan]), torch.tensor([math.inf])]) == Faults(nan=2, infinite=1)
+    assert faults([torch.tensor([math.inf, -math.inf])]) == Faults(infinite=2)  # their sum is NaN: no NaN is made up
+    assert not faults([torch.full((8,), 3e38), torch.tensor([])]), "large numbers are not infinite"
+    assert faults([torch.full((1,), 65504.0, dtype=torch.float16).expand(9)]) == Faults()
+
+
+def test_every_tensor_has_its_path(language):
     with torch.no_grad():
         language.module.blocks[2].feed.up.weight[3, 4] = math.nan
-    found = {name: numbers for name, _, numbers in scan(language.module)}
+    found = {name: faults(tensor.slabs()) for name, tensor in tensors.tensors(language.module)}
     assert found.keys() == dict(language.module.named_parameters()).keys()
-    assert [name for name, numbers in found.items() if not numbers.sound] == ["blocks.2.feed.up.weight"]
+    assert [name for name, bad in found.items() if bad] == ["blocks.2.feed.up.weight"]

@@ -67,7 +67,7 @@ def draw(columns: Sequence[Cells]) -> list[Cells]:
 
 
 def draw_tree(root: Part, name: str, *, fold: bool = True) -> None:
-    """The tree of a model or of one part, one line a branch."""
+    """The tree of a model or of one part, one line a branch; of similar blocks, only what differs."""
     rows = list(_rows(trunk(root, name), fold))
     branches = [branch for _, branch in rows]
     columns = [
@@ -97,7 +97,7 @@ def _draw_sources(parts: Iterable[Part]) -> None:
 
 def _rows(branch: Branch, fold: bool, before: str = "", guide: str = "") -> Iterable[tuple[str, Branch]]:
     yield guide, branch
-    below = branch.branches(fold)
+    below = branch.branches(fold=fold, brief=True)
     for index, child in enumerate(below):
         last = index == len(below) - 1
         yield from _rows(child, fold, before + ("   " if last else "│  "), before + ("└─ " if last else "├─ "))
@@ -105,8 +105,8 @@ def _rows(branch: Branch, fold: bool, before: str = "", guide: str = "") -> Iter
 
 def _label(guide: str, branch: Branch) -> Text:
     label = Text(guide, style="dim") + Text(safe(branch.label), style="bold" if not guide else "")
-    if branch.alike > 1:
-        label.append(f"  {branch.alike} alike", style="yellow")
+    if branch.note:
+        label.append(f"  {branch.note}", style="yellow")
     return label
 
 

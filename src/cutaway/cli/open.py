@@ -80,20 +80,22 @@ def _look(language: Language, text: str, chat: bool, places: int) -> Lens:
 def _show(model: str, language: Language, root: Part, length: int, lens: Lens | None, *, fold: bool) -> None:
     from cutaway.cli.drawing import draw_lens, draw_tree
 
-    console = results()
     for line in summary(model, language, root, length):
-        console.print(safe(line), markup=False, soft_wrap=True)
-    console.print()
+        _print(line)
+    _print("")
     draw_tree(root, type(language.spec).__name__.lower(), fold=fold)
     if fold and len(language.spec.blocks) > 1:
-        say("numbers are of one part, shares of all that are alike; --all shows every block")
+        say("numbers are of one part, shares of all that are alike; of similar blocks what differs; --all shows all")
     if lens is not None:
-        console.print()
-        console.print(
-            safe(f"behind {''.join(lens.pieces)!r} ({len(lens.pieces)} tokens):"), markup=False, soft_wrap=True
-        )
+        _print(f"\nbehind {lens.text!r} ({len(lens.pieces)} tokens):")
         draw_lens(lens)
         say("residual: its norm; attention: how evenly a head looks at all tokens, a column each; guess: logit lens")
+
+
+def _print(text: str) -> None:
+    """A line on stdout, broken at spaces where a terminal is too narrow for it."""
+    console = results()
+    console.print(safe(text), markup=False, soft_wrap=not console.is_terminal)
 
 
 def summary(model: str, language: Language, root: Part, length: int) -> list[str]:
@@ -110,37 +112,33 @@ def summary(model: str, language: Language, root: Part, length: int) -> list[str
 
 
 def _zoom(language: Language, part: Part, as_json: bool) -> None:
-    from cutaway.lab.tensors import scan
+    from cutaway.lab.tensors import statistics, tensors
 
-    module = language.module.get_submodule(part.path)
-    found = [(f"{part.path}.{name}", tensor, numbers) for name, tensor, numbers in scan(module)]
-    tensors = [
+    found = [
         {
-            "name": name,
+            "name": f"{part.path}.{name}",
             "shape": list(tensor.shape),
             "format": tensor.format,
             "bytes": tensor.bytes,
-            **{key: _finite(value) for key, value in asdict(numbers).items()},
+            **{key: _finite(value) for key, value in asdict(statistics(tensor.slabs())).items()},
         }
-        for name, tensor, numbers in found
+        for name, tensor in tensors(language.module.get_submodule(part.path))
     ]
     if as_json:
-        show_json({"schema": SCHEMA, "part": part_in_json(part), "tensors": tensors})
+        show_json({"schema": SCHEMA, "part": part_in_json(part), "tensors": found})
         return
     from cutaway.cli.drawing import draw_tree, place
     from cutaway.lab.explain.table import KINDS
 
-    console = results()
     value = "" if part.value is None else f", built by {part.value!r}"
     where = f" ({place(part)})" if part.file else ""
-    console.print(safe(f"{part.path}: {part.kind}{where}{value}"), markup=False, soft_wrap=True)
-    console.print()
+    _print(f"{part.path}: {part.kind}{where}{value}\n")
     draw_tree(part, part.name)
-    if tensors:
-        console.print()
+    if found:
+        _print("")
         show_table(
             [Column(title=title, align="left" if title in ("tensor", "format") else "right") for title in _TENSOR],
-            [_tensor_row(row, part.path) for row in tensors],
+            [_tensor_row(row, part.path) for row in found],
         )
     if part.kind in KINDS:
         say(f"what it is: cutaway explain {KINDS[part.kind]}")
@@ -169,29 +167,26 @@ def _finite(value: Any) -> Any:
 def _check(language: Language, model: str, as_json: bool) -> None:
     """Look through all weights; leaves with exit code 1 if any is not finite."""
     from cutaway.base.progress import track
-    from cutaway.lab.tensors import scan
+    from cutaway.lab.tensors import faults, tensors
 
-    count = sum(1 for _ in language.module.parameters())
+    looked = [(name, one, faults(one.slabs())) for name, one in track(list(tensors(language.module)), "checking")]
     found = [
-        (name, tensor.format, numbers) for name, tensor, numbers in track(scan(language.module), "checking", count)
-    ]
-    faults = [
-        {"tensor": name, "format": format, "nan": numbers.nan, "infinite": numbers.infinite, "of": numbers.count}
-        for name, format, numbers in found
-        if not numbers.sound
+        {"tensor": name, "format": one.format, "nan": bad.nan, "infinite": bad.infinite, "of": one.count}
+        for name, one, bad in looked
+        if bad
     ]
     if as_json:
-        show_json({"schema": SCHEMA, "model": model, "checked": len(found), "faults": faults})
-    elif faults:
+        show_json({"schema": SCHEMA, "model": model, "checked": len(looked), "faults": found})
+    elif found:
         titles = ("tensor", "format", "nan", "infinite", "of")
         show_table(
             [Column(title=title, align="left" if title in ("tensor", "format") else "right") for title in titles],
-            [[str(fault[title]) for title in titles] for fault in faults],
+            [[str(fault[title]) for title in titles] for fault in found],
         )
     else:
-        total = sum(numbers.count for _, _, numbers in found)
-        results().print(f"{len(found)} tensors, {total:,} numbers: all finite")
-    if faults:
+        total = sum(one.count for _, one, _ in looked)
+        results().print(f"{len(looked)} tensors, {total:,} numbers: all finite")
+    if found:
         raise typer.Exit(1)
 
 

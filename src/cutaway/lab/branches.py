@@ -1,13 +1,15 @@
 """A tree of parts as a person wants to read it: lists dissolved into their members, equal members folded into one.
 
-Thirty equal blocks become one branch, `blocks.0-29`; those of a Gemma, where every sixth differs, become two.
+Thirty equal blocks become one branch, `blocks.0-29`; those of a Gemma, where every sixth differs, become two. A branch
+that stands beside a similar one (blocks.5 beside blocks.0) can be told by what differs alone.
 Read next: lab/anatomy.py, cli/drawing.py
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from cutaway.lab.anatomy import Part
 
@@ -16,24 +18,39 @@ from cutaway.lab.anatomy import Part
 class Branch:
     """`alike` equal parts, of which `part` is the first; `copies` counts those of the branches above as well.
 
-    Numbers are those of one part, but `share`, which is that of all copies.
+    Numbers are those of one part, but `share`, which is that of all copies. `beside`: a similar part shown before.
     """
 
     label: str
     part: Part
     alike: int = 1
     copies: int = 1
+    beside: Part | None = None
 
     @property
     def share(self) -> float:
         return self.part.share * self.copies
 
-    def branches(self, fold: bool = True) -> tuple[Branch, ...]:
-        """What this one consists of."""
-        return tuple(
-            Branch(label=label, part=parts[0], alike=len(parts), copies=self.copies * len(parts))
-            for label, parts in _members(self.part, "", fold)
-        )
+    @property
+    def note(self) -> str:
+        """How many are alike, and in which fields their value differs from the one beside."""
+        count = f"{self.alike} alike" if self.alike > 1 else ""
+        changed = "" if self.beside is None else difference(self.part.value, self.beside.value)
+        return ", ".join(filter(None, (count, changed)))
+
+    def branches(self, *, fold: bool = True, brief: bool = False) -> tuple[Branch, ...]:
+        """What this one consists of. `brief`: beside a similar part, only what differs from it."""
+        found = []
+        for label, parts, first in _members(self.part, "", fold):
+            beside = first
+            if first is None and self.beside is not None:
+                beside = next((one for one in self.beside.everything() if _same_place(one, parts[0], self)), None)
+                if brief and beside is not None and parts[0].like(beside):
+                    continue
+            found.append(
+                Branch(label=label, part=parts[0], alike=len(parts), copies=self.copies * len(parts), beside=beside)
+            )
+        return tuple(found)
 
 
 def trunk(part: Part, label: str) -> Branch:
@@ -41,14 +58,33 @@ def trunk(part: Part, label: str) -> Branch:
     return Branch(label=label, part=part)
 
 
-def _members(part: Part, before: str, fold: bool) -> Iterable[tuple[str, list[Part]]]:
+def difference(value: Any, other: Any) -> str:
+    """The plain fields in which two values of a kind differ, as the first has them: `window=None`."""
+    if value is None or type(value) is not type(other):
+        return ""
+    pairs = [(field.name, getattr(value, field.name), getattr(other, field.name)) for field in fields(value)]
+    plain = (type(None), bool, int, float, str)
+    return ", ".join(f"{name}={a}" for name, a, b in pairs if a != b and isinstance(a, plain) and isinstance(b, plain))
+
+
+def _same_place(one: Part, part: Part, branch: Branch) -> bool:
+    """Whether `one`, below what the branch stands beside, is where `part` is below the branch."""
+    assert branch.beside is not None
+    return one.path.removeprefix(branch.beside.path) == part.path.removeprefix(branch.part.path)
+
+
+def _members(part: Part, before: str, fold: bool) -> Iterable[tuple[str, list[Part], Part | None]]:
+    """Label, equal parts, and the first member of their list if that is another."""
     for child in part.children:
         label = f"{before}{child.name}"
         if not child.is_container:
-            yield label, [child]
+            yield label, [child], None
         elif child.kind == "ModuleList":
-            for group in _groups(child.children, fold):
-                yield f"{label}.{_ranges([int(one.name) for one in group])}", group
+            groups = _groups(child.children, fold)
+            for group in groups:
+                first = groups[0][0]
+                beside = first if fold and group[0] is not first else None
+                yield f"{label}.{_ranges([int(one.name) for one in group])}", group, beside
         else:
             yield from _members(child, f"{label}.", fold)
 

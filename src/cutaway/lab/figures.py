@@ -38,16 +38,16 @@ def _branch(branch: Branch, depth: int) -> str:
     if not below:
         return row
     inner = "".join(_branch(child, depth + 1) for child in below)
-    opened = ' open="open"' if depth < 2 else ""
+    opened = ' open="open"' if depth < 2 and branch.beside is None else ""
     return f"<details{opened}><summary>{row}</summary>{inner}</details>"
 
 
 def _row(branch: Branch, depth: int, *, leaf: bool) -> str:
     part = branch.part
-    alike = f' <span class="alike">{branch.alike} alike</span>' if branch.alike > 1 else ""
+    note = f' <span class="alike">{escape(branch.note)}</span>' if branch.note else ""
     width = max(1, round(60 * branch.share))
     cells = (
-        f'<span class="name" style="padding-left:{1.3 * depth:.1f}rem">{escape(branch.label)}{alike}</span>',
+        f'<span class="name" style="padding-left:{1.3 * depth:.1f}rem">{escape(branch.label)}{note}</span>',
         f"<span>{'×'.join(map(str, part.shape or ()))}</span>",
         f"<span>{_count(part.parameters)}</span>",
         f'<span><i class="bar" style="width:{width}px"></i>{100 * branch.share:.1f}%</span>',

@@ -44,8 +44,9 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Lens:
-    """`pieces`: the tokens read. `places`: the positions that were looked at. `layers`: one a block."""
+    """`text` and `pieces`: what was read. `places`: the positions that were looked at. `layers`: one a block."""
 
+    text: str
     tokens: tuple[int, ...]
     pieces: tuple[str, ...]
     places: tuple[int, ...]
@@ -93,9 +94,11 @@ def look(language: Language, ids: Sequence[int], *, places: int = 1, top: int = 
                 guesses=tuple(_guesses(language, row_V, top) for row_V in logits_XV.softmax(-1)),
             )
         )
+    pieces = tuple(piece(language, token) for token in ids)
     return Lens(
+        text="".join(pieces) if language.tokenizer is None else language.tokenizer.decode(ids, special=True),
         tokens=tuple(ids),
-        pieces=tuple(piece(language, token) for token in ids),
+        pieces=pieces,
         places=tuple(shown),
         layers=tuple(layers),
     )

@@ -55,17 +55,13 @@ class Statistics:
     nan: int = 0
     infinite: int = 0
 
-    @property
-    def sound(self) -> bool:
-        return self.nan == self.infinite == 0
-
 
 def held(module: nn.Module) -> tuple[Held, ...]:
     """The tensors that a module itself holds, not those of its parts. A packed matrix is its owner's weight."""
-    plain = [*module._parameters.items(), *module._buffers.items()]
-    tensors = [_plain(name, tensor) for name, tensor in plain if tensor is not None and tensor.numel()]
+    named = [*module._parameters.items(), *module._buffers.items()]
+    plain = tuple(_plain(name, tensor) for name, tensor in named if tensor is not None and tensor.numel())
     packed = getattr(module, "packed", None)
-    return (_packed(packed), *tensors) if isinstance(packed, Packed) else tuple(tensors)
+    return (_packed(packed), *plain) if isinstance(packed, Packed) else plain
 
 
 def _packed(packed: Packed) -> Held:
@@ -128,8 +124,30 @@ def statistics(slabs: Iterable[Tensor]) -> Statistics:
     )
 
 
-def scan(module: nn.Module) -> Iterator[tuple[str, Held, Statistics]]:
-    """Every tensor of a model by its path (`blocks.3.mixer.query.weight`), with what is in it."""
+@dataclass(frozen=True, kw_only=True)
+class Faults:
+    """How many numbers of a tensor are not finite."""
+
+    nan: int = 0
+    infinite: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.nan or self.infinite)
+
+
+def faults(slabs: Iterable[Tensor]) -> Faults:
+    """Counts what is not finite, in one pass over sound slabs."""
+    nan = infinite = 0
+    for slab in slabs:
+        # Zero times a number is zero unless it is NaN or infinite: one sum says whether a closer look is needed.
+        if not math.isfinite(float((slab * 0).sum())):
+            bad = int(slab.isnan().sum())
+            nan, infinite = nan + bad, infinite + int((~slab.isfinite()).sum()) - bad
+    return Faults(nan=nan, infinite=infinite)
+
+
+def tensors(module: nn.Module) -> Iterator[tuple[str, Held]]:
+    """Every tensor of a model by its path (`blocks.3.mixer.query.weight`)."""
     for path, part in module.named_modules():
         for tensor in () if isinstance(part, Packed) else held(part):
-            yield f"{path}.{tensor.name}".lstrip("."), tensor, statistics(tensor.slabs())
+            yield f"{path}.{tensor.name}".lstrip("."), tensor
