@@ -86,3 +86,11 @@ def test_a_seed_repeats_and_another_differs():
     decoding = Decoding(temperature=1.0)
     drawn = [[choose(logits_V, decoding, draw) for _ in range(8)] for draw in map(random.Random, (1, 1, 2))]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-38, 1e-45, 1e-320])
+@pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"top_p": 0.5}, {"min_p": 0.5}])
+def test_a_temperature_near_zero_is_greedy(temperature, options):
+    decoding = Decoding(temperature=temperature, **options)
+    for logits in ([1.0, 3.0, 2.9], [-90.0, -80.0, -85.0], [50.0, 500.0, 0.0]):
+        assert choose(torch.tensor(logits), decoding, random.Random(0)) == 1

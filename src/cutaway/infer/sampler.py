@@ -16,6 +16,7 @@ from torch import Tensor
 from cutaway.infer.decoding import Decoding
 
 PROBE = 64  # candidates looked at before the whole vocabulary is: nearly all the mass is usually there
+COLDEST = 1e-30  # a temperature below the smallest float32 would be a division by 0
 
 
 def choose(logits_V: Tensor, decoding: Decoding, draw: random.Random, seen: Iterable[int] = ()) -> int:
@@ -43,7 +44,8 @@ def candidates(logits_V: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
 
     Only the few likeliest tokens are sorted where they hold all that top-k, top-p and min-p leave.
     """
-    scaled_V = logits_V.float() / decoding.temperature
+    # Measured from the best, so that a temperature near 0 ends in greedy and not in infinity.
+    scaled_V = (logits_V.float() - logits_V.max().float()) / max(decoding.temperature, COLDEST)
     if (decoding.top_k, decoding.top_p or 1.0, decoding.min_p or 0.0) == (None, 1.0, 0.0):
         return scaled_V.softmax(0), torch.arange(scaled_V.shape[0], device=scaled_V.device)  # all are left, unsorted
     limit = scaled_V.shape[0] if decoding.top_k is None else min(decoding.top_k, scaled_V.shape[0])
