@@ -111,6 +111,12 @@ def test_a_changed_weight_shows_in_the_next_answer():
         ([61], {}, "outside the vocabulary"),
         ([-1], {}, "outside the vocabulary"),
         ("text", {}, "without a tokenizer"),
+        (["text"], {}, "list of str"),
+        ([1, {"role": "user", "content": "hi"}], {}, "list of dict and int"),
+        ([True], {}, "list of bool"),
+        (b"text", {}, "is a bytes"),
+        (None, {}, "is a NoneType"),
+        (torch.tensor([1, 2]), {}, "is a Tensor"),
         ([{"role": "user", "content": "hi"}], {}, "without a tokenizer"),
         ([1], {"temprature": 1.0}, "temperature"),
         ([1], {"top_p": 2.0}, "top_p"),
@@ -128,6 +134,39 @@ def test_nan_weights_are_named_at_the_first_forward(value):
         language.module.blocks[1].feed.down.weight[3, 2] = value
     with pytest.raises(BadInput, match=r"blocks\.1\.feed\.down\.weight"):
         language.generate([1])
+
+
+@pytest.mark.parametrize("ask", [lambda one: one.generate([1, 2]), lambda one: one(torch.tensor([[1, 2]]))])
+def test_nan_that_attention_hides_from_the_logits_is_named(ask):
+    """torch's fused attention on a CPU gives zeros where all scores of a row are NaN, and the logits look sound."""
+    language = decoder()
+    with torch.no_grad():
+        language.module.blocks[0].mixer.key.weight[3, 2] = float("nan")
+    with pytest.raises(BadInput, match=r"weights: NaN.*blocks\.0\.mixer\.key\.weight"):
+        ask(language)
+
+
+def test_weights_spoilt_between_two_tokens_are_named():
+    language = decoder()
+    pieces = language.stream([1], max_tokens=8)
+    next(pieces)
+    with torch.no_grad():
+        language.module.norm.weight[3] = float("nan")
+    with pytest.raises(BadInput, match=r"norm\.weight"):
+        list(pieces)
+
+
+def test_sound_weights_whose_logits_overflow_are_told_apart():
+    language = decoder()
+    with torch.no_grad():
+        language.module.norm.weight.fill_(3e38)
+    with pytest.raises(BadInput, match="although all weights are"):
+        language.generate([1])
+
+
+def test_what_has_no_numbers_cannot_answer():
+    with pytest.raises(BadInput, match="meta"):
+        Language(decoder().spec.build().to("meta")).generate([1])
 
 
 def test_no_tokens_asked_for_none_given():

@@ -21,7 +21,7 @@ from cutaway.infer.sampler import choose
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.forms import FAST, Forms
-from cutaway.weights.parameters import weights
+from cutaway.weights.parameters import unsound
 
 if TYPE_CHECKING:
     from cutaway.text.tokenizer import Tokenizer
@@ -46,6 +46,7 @@ class Language:
         self.source = source
         place = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.dtype, self.device = place.dtype, place.device
+        self._sound = False  # whether the weights were looked through
 
     @property
     def spec(self) -> Decoder:
@@ -58,6 +59,7 @@ class Language:
         """ids (B, T) -> logits (B, T, V). Gradients flow as torch's present mode says."""
         if ids_BT.ndim != 2:
             raise BadInput(f"must be (batch, position), has shape {tuple(ids_BT.shape)}", field="ids_BT")
+        self.check_weights()
         lengths = (ids_BT.shape[1],) * ids_BT.shape[0]
         context = Context.of(lengths, device=self.device, forms=self.forms)
         logits_NV, _ = self.module(ids_BT.flatten().to(self.device), context)
@@ -65,8 +67,14 @@ class Language:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids of a prompt: a str is raw text, a list of dicts a chat in the model's own template, ints are ids."""
-        if isinstance(prompt, Sequence) and not isinstance(prompt, str) and all(isinstance(i, int) for i in prompt):
-            ids = [int(id) for id in prompt if isinstance(id, int)]
+        if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):
+            raise BadInput(f"must be a text, messages or token ids, is a {type(prompt).__name__}", field="prompt")
+        kinds = {str} if isinstance(prompt, str) else {type(item) for item in prompt}
+        if not (isinstance(prompt, str) or kinds <= {int} or kinds == {dict}):
+            said = " and ".join(sorted(kind.__name__ for kind in kinds))
+            raise BadInput(f"must be a text, messages (dicts) or token ids (ints), is a list of {said}", field="prompt")
+        if kinds <= {int}:
+            ids = [id for id in prompt if isinstance(id, int)]
         elif self.tokenizer is None:
             raise BadInput("this model came without a tokenizer: give token ids", source=self.source, field="prompt")
         elif isinstance(prompt, str):
@@ -86,6 +94,9 @@ class Language:
 
     def continuation(self) -> Continuation:
         """A cache to hand to several `stream` calls: what a prompt shares with the one before is not read again."""
+        if self.device.type == "meta":
+            raise BadInput("a model on the meta device has shapes and no numbers", source=self.source, field="device")
+        self.check_weights()
         return Continuation(self.module, self.forms, dtype=self.dtype, device=self.device)
 
     def generate(self, prompt: Prompt, *, held: Continuation | None = None, **options: Any) -> Answer:
@@ -118,9 +129,9 @@ class Language:
         stops = StopText(decoding.stop)
         draw = random.Random(decoding.seed)
         logits_V = held.feed(held.rewind(ids, room=len(ids) + limit))
-        self._refuse_nan(logits_V)
         seen = list(ids)
         for count in range(1, limit + 1):
+            self._refuse_nan(logits_V)
             with torch.inference_mode():
                 token = choose(logits_V, decoding, draw, seen)
                 logprob = float(logits_V[token].float() - logits_V.float().logsumexp(0))
@@ -137,11 +148,23 @@ class Language:
             logits_V = held.feed([token])
 
     def _refuse_nan(self, logits_V: Tensor) -> None:
-        if bool(torch.isfinite(logits_V).all()):
+        if not bool(torch.isfinite(logits_V).all()):
+            self._sound = False  # they may have been changed since
+            self.check_weights()
+            said = "the logits are not finite (NaN or infinite), although all weights are"
+            raise BadInput(f"{said}: too large for {self.dtype}?", source=self.source, field="logits")
+
+    def check_weights(self) -> None:
+        """Raises BadInput where weights are NaN or infinite; looks through them once. A look at the logits is not enough: fused attention hides NaN from them,
+        as it takes a row of scores that are all NaN for one that sees nothing."""
+        if self._sound or self.device.type == "meta":
             return
-        bad = [name for name, numbers in weights(self.module) if not bool(torch.isfinite(numbers).all())]
-        where = f"weights {', '.join(bad[:3])}" if bad else "the arithmetic, not the weights"
-        raise BadInput(f"the logits are not finite (NaN or infinite): {where}", source=self.source, field="weights")
+        bad = list(unsound(self.module))
+        if bad:
+            others = f" (and {len(bad) - 3} others)" if len(bad) > 3 else ""
+            said = f"NaN or infinite numbers in {', '.join(bad[:3])}{others}"
+            raise BadInput(said, source=self.source, field="weights")
+        self._sound = True
 
 
 def _decoding(options: dict[str, Any]) -> Decoding:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from cutaway.ops.blocks.dequantise import dequantise
+from cutaway.ops.blocks.finite import finite
 from cutaway.ops.packed import Packed
 
 
@@ -28,11 +29,14 @@ def plain(numbers: Tensor | Packed) -> Tensor:
     return dequantise(numbers.blocks, numbers.format) if isinstance(numbers, Packed) else numbers.detach()
 
 
-def weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter by name, packed ones expanded one at a time."""
+def unsound(module: nn.Module) -> Iterator[str]:
+    """The names of those parameters that hold NaN or infinities. Reads all of them once and unpacks none."""
     for name, part in module.named_modules():
         packed = getattr(part, "packed", None)
-        if isinstance(packed, Packed):
-            yield f"{name}.weight", plain(packed)
+        if isinstance(packed, Packed) and not finite(packed.blocks, packed.format):
+            yield f"{name}.weight"
         for leaf, parameter in part.named_parameters(recurse=False):
-            yield f"{name}.{leaf}", parameter.detach()
+            numbers = parameter.detach()
+            # The extremes of a tensor with NaN are NaN, and no mask as large as the tensor is made on the way.
+            if numbers.numel() and not all(bool(extreme.isfinite()) for extreme in numbers.aminmax()):
+                yield f"{name}.{leaf}".lstrip(".")
