@@ -40,6 +40,12 @@ def test_gradient_is_that_of_the_weights(name, matrix, small_slabs):
     assert ((x.grad - dy @ w).abs() <= CLOSE * (dy.abs() @ w.abs())).all()
 
 
+def test_gradient_by_finite_differences(matrix, small_slabs):
+    packed = matrix("q5_1", 9, 64)
+    x = torch.randn(2, 64, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: multiply_slabs(x, packed.blocks, packed.format), x)
+
+
 def test_nothing_is_kept_for_the_way_back(matrix):
     packed, kept = matrix("q8_0", 64, 64), []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
@@ -48,15 +54,15 @@ def test_nothing_is_kept_for_the_way_back(matrix):
 
 
 def test_the_scratch_holds_one_slab(matrix, monkeypatch):
-    monkeypatch.setattr(SCRATCH, "flat", None)
+    monkeypatch.setattr(SCRATCH, "flat", {})
     monkeypatch.setattr(module, "SLAB", 4096)
     packed = matrix("q4_0", 1024, 64)
     multiply_slabs(torch.randn(2, 64), packed.blocks, packed.format)
-    assert SCRATCH.flat is not None and SCRATCH.flat.numel() == 4096
+    assert [flat.numel() for flat in SCRATCH.flat.values()] == [4096]
 
 
 def test_scratch_of_inference_serves_training(matrix, monkeypatch):
-    monkeypatch.setattr(SCRATCH, "flat", None)
+    monkeypatch.setattr(SCRATCH, "flat", {})
     packed = matrix("q4_1", 16, 64)
     with torch.inference_mode():
         multiply_slabs(torch.randn(20, 64), packed.blocks, packed.format)

@@ -20,7 +20,7 @@ from cutaway.ops.blocks.format import BlockFormat
 from cutaway.ops.blocks.small import fifth_bits, halves, nibbles
 from cutaway.ops.blocks.superblocks import scales_and_minima
 
-SLAB = 1 << 18
+SLAB = 1 << 20
 """Weights taken apart at a time, so that the intermediate values stay few."""
 
 

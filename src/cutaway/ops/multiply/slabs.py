@@ -30,14 +30,16 @@ class Scratch(threading.local):
     """The memory that slabs are unpacked into; kept, as asking the system for new pages costs more than unpacking."""
 
     def __init__(self) -> None:
-        self.flat: Tensor | None = None
+        self.flat: dict[torch.dtype, Tensor] = {}
 
-    def rows(self, count: int, columns: int) -> Tensor:
-        """(count, columns) float32 on the CPU; what was in it before is lost."""
-        if self.flat is None or self.flat.numel() < count * columns:
+    def rows(self, count: int, columns: int, dtype: torch.dtype) -> Tensor:
+        """(count, columns) on the CPU; what was in it before is lost."""
+        flat = self.flat.get(dtype)
+        if flat is None or flat.numel() < count * columns:
             with torch.inference_mode(False):  # or it could never be written to outside of inference
-                self.flat = torch.empty(max(count * columns, SLAB), dtype=torch.float32, device="cpu")
-        return self.flat[: count * columns].view(count, columns)
+                flat = torch.empty(max(count * columns, SLAB), dtype=dtype, device="cpu")
+            self.flat[dtype] = flat
+        return flat[: count * columns].view(count, columns)
 
 
 SCRATCH = Scratch()
@@ -55,8 +57,12 @@ def _unpacked(blocks: Tensor, format: BlockFormat, dtype: torch.dtype) -> Iterat
     """Runs of rows and their weights; each is gone when the next one comes."""
     rows, columns = len(blocks), blocks.shape[1] // format.bytes * format.weights
     for slab in slabs(rows, columns, SLAB):
-        out = SCRATCH.rows(slab.stop - slab.start, columns) if blocks.device.type == "cpu" else None
-        yield slab, dequantise(blocks[slab], format, out=out).to(dtype)
+        if blocks.device.type != "cpu":
+            yield slab, dequantise(blocks[slab], format).to(dtype)
+            continue
+        count = slab.stop - slab.start
+        w = dequantise(blocks[slab], format, out=SCRATCH.rows(count, columns, torch.float32))
+        yield slab, w if dtype == torch.float32 else SCRATCH.rows(count, columns, dtype).copy_(w)
 
 
 class _Slabs(torch.autograd.Function):
@@ -64,7 +70,7 @@ class _Slabs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_NC: Tensor, blocks: Tensor, format: BlockFormat, dtype: torch.dtype) -> Tensor:
-        ctx.blocks, ctx.format, ctx.dtype = blocks, format, dtype
+        ctx.blocks, ctx.format = blocks, format
         x, y_NR = x_NC.to(dtype), x_NC.new_empty(len(x_NC), len(blocks), dtype=dtype)
         for slab, w in _unpacked(blocks, format, dtype):
             torch.mm(x, w.T, out=y_NR[:, slab])
@@ -74,7 +80,8 @@ class _Slabs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy_NR: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         columns = ctx.blocks.shape[1] // ctx.format.bytes * ctx.format.weights
-        dx_NC = dy_NR.new_zeros(len(dy_NR), columns, dtype=torch.float32)
-        for slab, w in _unpacked(ctx.blocks, ctx.format, torch.float32):
-            dx_NC.addmm_(dy_NR[:, slab].float(), w)
+        wide = torch.promote_types(dy_NR.dtype, torch.float32)
+        dx_NC = dy_NR.new_zeros(len(dy_NR), columns, dtype=wide)
+        for slab, w in _unpacked(ctx.blocks, ctx.format, wide):
+            dx_NC.addmm_(dy_NR[:, slab].to(wide), w)
         return dx_NC.to(dy_NR.dtype), None, None, None
