@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cutaway.base.paths import atomic, home
+from cutaway.base.paths import atomic, expand, home
 
 
 def test_home_is_what_the_environment_says(monkeypatch, tmp_path):
@@ -18,6 +18,13 @@ def test_home_expands_the_tilde_and_is_absolute(monkeypatch):
     assert home() == Path.home() / "models"
     monkeypatch.setenv("CUTAWAY_HOME", "models")
     assert home() == Path.cwd() / "models"
+
+
+def test_the_tilde_of_nobody_stays(monkeypatch):
+    assert expand("~/x") == Path.home() / "x"
+    assert expand("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")
+    monkeypatch.setenv("CUTAWAY_HOME", "~nobody-of-that-name/x")
+    assert home() == Path.cwd() / "~nobody-of-that-name/x"
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])

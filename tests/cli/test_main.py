@@ -161,13 +161,24 @@ def test_no_threads_and_odd_threads_are_refused(probe, monkeypatch, capsys):
     assert "--threads" in capsys.readouterr().err
     monkeypatch.setenv("CUTAWAY_THREADS", "many")
     assert main(["probe"]) == 2
-    assert capsys.readouterr().err == 'error: CUTAWAY_THREADS: "many" is not a number of threads\n'
+    assert capsys.readouterr().err == 'error: CUTAWAY_THREADS: "many" is not a number of threads (1 to 1024)\n'
 
 
 # What follows runs the real command as a process.
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a closed pipe looks different on Windows, and there is no head")
+def test_without_a_standard_output_there_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["models"]) == 1
+    assert capsys.readouterr().err == "error: there is no standard output to write to\n"
+
+
+def test_a_billion_threads_are_refused_before_the_system_ends_us(capsys):
+    assert main(["--threads", "1000000000", "generate", "m", "x"]) == 2
+    assert "1000000000" not in capsys.readouterr().out
+
+
 def test_a_reader_that_leaves_is_no_error():
     code = "import sys; from cutaway.cli.main import main, COMMANDS\n" + (
         "import types; from cutaway.cli.deferred import Entry; from cutaway.cli.console import Column, show_table\n"

@@ -28,7 +28,7 @@ def test_torch_gets_the_number(monkeypatch):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two"])
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", "1025", "9" * 5000])
 def test_what_is_no_number_of_threads_is_refused(monkeypatch, text):
     monkeypatch.setenv("CUTAWAY_THREADS", text)
     with pytest.raises(BadInput, match="CUTAWAY_THREADS"):

@@ -84,6 +84,8 @@ def test_half_precision_on_request(tmp_path):
         ("nothing-like-it", NotFound, "no such file, folder or short name"),
         ("/no/such/place", NotFound, "no such"),
         ("here.gguf", NotFound, "no such"),
+        ("~nobody-of-that-name/model", NotFound, "no such"),
+        ("", BadInput, "is empty"),
         ("README.md", BadInput, "neither a GGUF file nor a folder"),
     ],
 )

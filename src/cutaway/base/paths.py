@@ -21,7 +21,16 @@ def home() -> Path:
     It is not made here; whoever writes into it makes what it needs (`atomic` does).
     """
     chosen = os.environ.get("CUTAWAY_HOME", "").strip()
-    return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("cutaway", False))
+    return expand(chosen).absolute() if chosen else Path(platformdirs.user_cache_dir("cutaway", False))
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """`path` with a leading `~` read as a home folder; as it is where that user is not known, as a shell does."""
+    path = Path(path)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 @contextmanager

@@ -54,6 +54,7 @@ def _start(
         typer.Option(
             "--threads",
             min=1,
+            max=threads.MOST,
             metavar="N",
             callback=threads.keep,
             help="Processor threads to use (also CUTAWAY_THREADS).",
@@ -82,6 +83,9 @@ def command_line() -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors made on purpose become one line on stderr."""
     console.prepare()
+    if sys.stdout is None:  # closed by whoever started us (`>&-`)
+        console.complain("there is no standard output to write to")
+        return 1
     try:
         code = _run([_in_utf8(text) for text in (sys.argv[1:] if arguments is None else arguments)])
         sys.stdout.flush()

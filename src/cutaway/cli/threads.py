@@ -11,6 +11,7 @@ import typer
 
 from cutaway.base.errors import BadInput
 
+MOST = 1024  # threads cost memory each: with a billion of them the system ends the process
 KEY = "cutaway.threads"  # in `context.meta`, which a command shares with the group it was called through
 
 
@@ -22,14 +23,14 @@ def keep(context: typer.Context, value: int | None) -> int | None:
 
 
 def wanted(context: typer.Context) -> int | None:
-    """The number asked for, or None. Raises BadInput if CUTAWAY_THREADS is no number from 1 up."""
+    """The number asked for, or None. Raises BadInput if CUTAWAY_THREADS is no number from 1 to MOST."""
     if KEY in context.meta:
         return context.meta[KEY]
     text = os.environ.get("CUTAWAY_THREADS", "").strip()
     if not text:
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise BadInput(f'"{text}" is not a number of threads', source="CUTAWAY_THREADS")
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= MOST:
+        raise BadInput(f'"{text}" is not a number of threads (1 to {MOST})', source="CUTAWAY_THREADS")
     return int(text)
 
 

@@ -155,8 +155,11 @@ class Language:
             raise BadInput(f"{said}: too large for {self.dtype}?", source=self.source, field="logits")
 
     def check_weights(self) -> None:
-        """Raises BadInput where weights are NaN or infinite; looks through them once. A look at the logits is not enough: fused attention hides NaN from them,
-        as it takes a row of scores that are all NaN for one that sees nothing."""
+        """Looks through the weights once; raises BadInput where they are NaN or infinite.
+
+        A look at the logits is not enough: fused attention hides NaN from them, as it takes a row of scores that are
+        all NaN for one that sees nothing.
+        """
         if self._sound or self.device.type == "meta":
             return
         bad = list(unsound(self.module))

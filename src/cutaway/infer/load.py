@@ -12,6 +12,7 @@ import torch
 
 from cutaway.base.errors import BadInput, NotFound
 from cutaway.base.names import did_you_mean
+from cutaway.base.paths import expand
 from cutaway.infer.language import Language
 from cutaway.ops.forms import FAST, Forms
 from cutaway.text.tokenizer import Tokenizer
@@ -50,7 +51,9 @@ def load(
 
 def locate(name: str) -> Path:
     """The folder or .gguf file behind a name; fetches a short name or a hub id that is not there yet."""
-    path = Path(name).expanduser()
+    if not name:
+        raise BadInput("is empty: a short name, a folder, a .gguf file or a hub id is needed", field="model")
+    path = expand(name)
     if name in SHELF and not path.is_dir():
         return get(name)
     if path.is_dir():

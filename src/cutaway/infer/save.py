@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
+from cutaway.base.paths import expand
 from cutaway.infer.language import Language
 from cutaway.weights.gguf.export import QUANTS, write_model
 from cutaway.weights.saving import write_folder
@@ -22,7 +23,7 @@ def save(language: Language, path: str | os.PathLike[str], quant: str | None = N
     a folder for transformers, in the precision that the model has here; packed weights are expanded to float32. Raises
     BadInput where no architecture that other programs know has the model's shape.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if path.suffix.lower() == ".gguf":
         if quant is not None and quant not in QUANTS:
             raise BadInput(f'no such form "{quant}"{did_you_mean(quant, QUANTS)}', field="quant")
