@@ -112,6 +112,19 @@ def test_what_bounds_it_follows_the_numbers(seconds, products, told):
     assert f"{100 * 0.01 / seconds:.0f}% of that is reached" in text
 
 
+@pytest.mark.parametrize(("load", "told"), [(None, False), (0.1, False), (50.0, True)])
+def test_a_busy_machine_is_told(ready, load, told, monkeypatch, capsys):
+    monkeypatch.setattr(module, "_load", lambda: load)
+    assert main(["tour"]) == 0
+    assert ("kept this machine busy" in " ".join(capsys.readouterr().out.split())) is told
+
+
+def test_the_load_is_a_number_or_nothing(monkeypatch):
+    assert module._load() is None or module._load() >= 0
+    monkeypatch.delattr("os.getloadavg", raising=False)
+    assert module._load() is None
+
+
 def test_answers_too_short_to_time_are_no_error(monkeypatch, capsys):
     module.measure_bound(module.Visit(context=None))  # type: ignore[arg-type]
     assert "too short" in capsys.readouterr().out

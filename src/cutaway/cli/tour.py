@@ -6,6 +6,7 @@ theirs to `STOPS`.   Read next: cli/open.py, lab/bound.py, lab/page.py
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class Visit:
     """What stops leave for those behind them, and for the page."""
 
     context: typer.Context
+    load: float | None = None  # programs that wanted a core before the tour began
     language: Language | None = None
     lead: list[str] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
@@ -78,7 +80,7 @@ def tour(
     """
     from cutaway.base.paths import atomic
 
-    visit, start = Visit(context=context), time.perf_counter()
+    visit, start = Visit(context=context, load=_load()), time.perf_counter()
     _say(_welcome())
     for number, stop in enumerate(STOPS, start=1):
         _say(f"\n{number}/{len(STOPS)}  {stop.title}", style="bold")
@@ -172,6 +174,11 @@ def measure_bound(visit: Visit) -> None:
         products=product_seconds(visit.model),
     )
     text = in_words(bound)
+    if visit.load is not None and visit.load > found.cores / 2:
+        text.append(
+            f"But other programs kept this machine busy (a load of {visit.load:.1f} on {found.cores} cores before the "
+            f"tour began): every figure is less than it can do."
+        )
     for line in text:
         _say(line)
     rows = [
@@ -182,6 +189,14 @@ def measure_bound(visit: Visit) -> None:
     body = "".join(f"<p>{escape(line)}</p>" for line in text) + f'<div class="panel">{measure_bars(rows)}</div>'
     note = f"Measured on {found.processor or 'this processor'}, {found.cores} cores, while the tour ran."
     visit.sections.append(Section(title="How fast, and what bounds it", body=body, note=note))
+
+
+def _load() -> float | None:
+    """How many programs wanted a core over the last minute; None where the system does not tell (Windows)."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
 
 
 def in_words(bound: Bound) -> list[str]:
@@ -225,7 +240,9 @@ def look_inside(visit: Visit) -> None:
             best = layer.guesses[place][0]
             _say(f"  block {layer.block:>2}  {best.piece!r} {100 * best.probability:.0f}%")
     settled = lens.first_right(place)
-    if settled is not None:
+    if settled == lens.layers[-1].block:
+        _say("Only the last block brings it up.")
+    elif settled is not None:
         _say(f"It has made up its mind from block {settled} on.")
     visit.sections += lens_sections(lens, f'While it reads "{FRANCE}" and its own answer. ')
 
