@@ -31,8 +31,8 @@ TAIL = 8  # bytes of scale and bias, two float32, that end a table's row
 class Bags:
     """table (C, R + 8) uint8; scale and offset (G, R) float32; `group` columns share a scale."""
 
-    # Rows of x from which unpacking once for a matrix product is faster.
-    most: ClassVar[int] = 4
+    # With more rows of x unpacking once for a matrix product is faster: from 6 (large matrices) to 16 (small ones).
+    most: ClassVar[int] = 8
 
     table: Tensor
     scale_GR: Tensor
