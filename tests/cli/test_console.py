@@ -48,6 +48,17 @@ def test_on_a_terminal_chinese_wraps_within_the_width(terminal):
     assert len(lines) > 8
 
 
+@pytest.mark.parametrize("columns", ["20", "30", "40"])
+def test_on_a_narrow_terminal_nothing_is_cut_off(terminal, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    with redirect_stdout(terminal):
+        show_table((Column(title="name"), Column(title="bits", align="right")), [("中文词" * 9, "12345.678901")] * 2)
+    shown = terminal.getvalue()
+    visible = [line for line in shown.splitlines() if "\x1b" not in line]
+    assert max(map(cell_len, visible)) <= int(columns)
+    assert shown.count("词") == 18 and all(shown.count(digit) == 2 * "12345678901".count(digit) for digit in "2345678")
+
+
 def test_no_color_is_honoured(terminal, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     with redirect_stdout(terminal):

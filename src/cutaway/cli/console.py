@@ -14,7 +14,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rich.console import Console
@@ -78,7 +78,12 @@ def show_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], title: 
     """A table on stdout: ruled and fitted to the terminal, or plain and unwrapped in a pipe."""
     console = results()
     if console.is_terminal:
-        console.print(_table(columns, rows, title, box="SIMPLE_HEAD"))
+        rows = list(rows)
+        table = _table(columns, rows, title, box="SIMPLE_HEAD")
+        if console.measure(table, options=console.options.update(width=UNBOUNDED)).minimum > console.width:
+            # What must stay whole does not fit: broken over lines it is all there, while rich would cut it off.
+            table = _table([replace(column, wrap=True) for column in columns], rows, title, box="SIMPLE_HEAD")
+        console.print(table)
         return
     # Drawn aside first: rich fills every line with spaces up to the end of the last column.
     aside = Console(file=io.StringIO(), width=UNBOUNDED, highlight=False, emoji=False, color_system=None)
