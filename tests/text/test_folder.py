@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE, Unigram, WordPiece
@@ -193,6 +195,15 @@ def test_a_folder_without_a_tokenizer(tmp_path):
         Tokenizer.from_folder(tmp_path)
 
 
+# Two at which the Rust side does not return an error: the first ended the whole process, the second panics.
+UNKNOWN_SPECIAL = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<nobody>", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {},
+}
+
+
 def whole(byte_level) -> dict:
     return json.loads(byte_level("qwen2").to_str())
 
@@ -207,6 +218,12 @@ def whole(byte_level) -> dict:
         (lambda data: data["model"]["vocab"].update(zzz=-1), "model", ""),
         (lambda data: data["model"]["vocab"].update(zzz=2**31), "model.vocab", "no token has id"),
         (lambda data: data["model"].update(vocab=[]), "model", ""),
+        (
+            lambda data: data["model"].update(continuing_subword_prefix="x" * 99),
+            "model.merges[0]",
+            "does not begin with",
+        ),
+        (lambda data: data.update(post_processor=UNKNOWN_SPECIAL), "post_processor", ""),
         (lambda data: data.update(model={"type": "Nobody"}), "model", ""),
         (lambda data: data.update(model=7), "model", "this is not a tokenizer"),
         (lambda data: data.pop("model"), "model", "this is not a tokenizer"),
@@ -304,3 +321,41 @@ def test_the_cuts_are_told_apart_by_their_class(tmp_path, byte_level):
     assert presplit("qwen2").pre_tokenizer().pre_tokenize_str("a 12") == (
         qwen.vocabulary.backend.pre_tokenizer.pre_tokenize_str("a 12")
     )
+
+
+def _places(value, place=()):
+    yield place
+    if isinstance(value, dict):
+        for key in list(value)[:12]:
+            yield from _places(value[key], (*place, key))
+    elif isinstance(value, list):
+        for index in range(min(len(value), 4)):
+            yield from _places(value[index], (*place, index))
+
+
+@pytest.mark.proof
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_is_an_error_or_none(tmp_path, byte_level, data):
+    tree = whole(byte_level)
+    places = [place for place in _places(tree) if place]
+    hostile = st.sampled_from(
+        [None, 0, -1, 2**31, 2**70, True, "", "x", "\x00", [], {}, [None], {"type": "X"}, "a" * 999]
+    )
+    for place in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=2)):
+        holder = tree
+        try:
+            for key in place[:-1]:
+                holder = holder[key]
+            if data.draw(st.booleans()):
+                holder[place[-1]] = data.draw(hostile)
+            else:
+                del holder[place[-1]]
+        except (KeyError, IndexError, TypeError):
+            continue  # the first change took the second one's place away
+    write(tmp_path, "tokenizer.json", tree)
+    try:
+        tokenizer = Tokenizer.from_folder(tmp_path)
+        assert isinstance(tokenizer.decode(tokenizer.encode("Hello <|im_end|> 你好 12")), str)
+    except BadInput as error:
+        assert "\n" not in str(error)

@@ -6,7 +6,7 @@ import re
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutaway.base.errors import BadInput
@@ -179,6 +179,28 @@ def test_a_template_that_is_no_text_is_named(byte_level_metadata):
     with pytest.raises(BadInput) as caught:
         Tokenizer.from_gguf({**byte_level_metadata("qwen2"), "tokenizer.chat_template": [1]})
     assert caught.value.field == "tokenizer.chat_template"
+
+
+@pytest.mark.proof
+@settings(max_examples=600)
+@given(data=st.data())
+def test_any_damage_is_an_error_or_none(byte_level_metadata, sentencepiece_metadata, data):
+    metadata = data.draw(st.sampled_from([byte_level_metadata("qwen2"), sentencepiece_metadata()])).copy()
+    hostile = st.sampled_from([None, -1, 2**40, 1.5, float("inf"), True, "", "x", b"x", [], [""], ["a", "a"], [1], {}])
+    for key in data.draw(st.lists(st.sampled_from(sorted(metadata)), min_size=1, max_size=3)):
+        value = metadata.get(key)
+        if isinstance(value, list) and value and data.draw(st.booleans()):
+            value = list(value)
+            value[data.draw(st.integers(0, len(value) - 1))] = data.draw(hostile)
+            metadata[key] = value
+        else:
+            metadata[key] = data.draw(hostile)
+    try:
+        tokenizer = Tokenizer.from_gguf(metadata, "x.gguf")
+        assert isinstance(tokenizer.decode(tokenizer.encode("Hello <|im_end|> 你好 12")), str)
+    except BadInput as error:
+        assert "\n" not in str(error)
+        assert str(error).startswith("x.gguf: ")
 
 
 REAL = ("Hello world", "What is the capital of France?", "你好，世界！", "def f(x):\n    return x\n", "👨‍👩‍👧‍👦👍🏽")

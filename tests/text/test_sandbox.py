@@ -166,6 +166,11 @@ def test_loops_nested_in_one_expression_are_paid_for_by_the_size_of_their_body()
     """What a body costs is its size, so that a long body cannot hide behind few turns."""
     heavy = "{% for i in range(99999) %}" + "{{ i }}" * 20000 + "{% endfor %}"
     stopped(heavy, "more steps or memory")
+    silent = "{% if 0 %}{% endif %}" * 5000
+    macro = "{% macro m() %}" + silent + "{% endmacro %}"
+    stopped(macro + "{% for i in range(99999) %}{% set x = m() %}{% endfor %}", "more steps or memory")
+    block = "{% macro m() %}{{ caller() }}{% endmacro %}{% for i in range(99999) %}{% call m() %}"
+    stopped(block + silent + "{% endcall %}{% endfor %}", "more steps or memory")
 
 
 def test_a_namespace_that_holds_itself_prints():

@@ -11,6 +11,7 @@ Read next: text/added_tokens.py, text/tokenizer.py
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,26 @@ from tokenizers import Tokenizer
 
 from cutaway.base.errors import BadInput, NotFound
 from cutaway.text import added_tokens, vocab_files
-from cutaway.text.vocabulary import Vocabulary, frame
+from cutaway.text.vocabulary import Vocabulary, frame, named_errors
+
+# Either that, or a letter written as an escape, which no writer of these files does and which could hide the word.
+_PREFIXED = re.compile(r'"continuing_subword_prefix"\s*:\s*(?!null|""|\s)|\\u00[4-7]')
 
 
 def read(folder: str | Path) -> Vocabulary:
     """The tokenizer in `folder`. NotFound if there is none; BadInput, naming file and field, if it is broken."""
     folder = Path(folder)
     config_path = folder / "tokenizer_config.json"
-    config = _json(config_path)
-    roles = {**_json(folder / "special_tokens_map.json"), **config}
+    config = read_json(config_path)
+    roles = {**read_json(folder / "special_tokens_map.json"), **config}
     bos = eos = ""
     if (folder / "tokenizer.json").is_file():
         source = folder / "tokenizer.json"
         backend = _tokenizer_json(source)
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         source = folder / "vocab.json"
-        kind = str(config.get("tokenizer_class") or _json(folder / "config.json").get("model_type") or "")
-        backend, defaults = vocab_files.build(_json(source), source, folder / "merges.txt", kind)
+        kind = str(config.get("tokenizer_class") or read_json(folder / "config.json").get("model_type") or "")
+        backend, defaults = vocab_files.build(read_json(source), source, folder / "merges.txt", kind)
         roles = {**defaults, **roles}
         bos = "bos_token" if config.get("add_bos_token") is True else ""
         eos = "eos_token" if config.get("add_eos_token") is True else ""
@@ -43,7 +47,7 @@ def read(folder: str | Path) -> Vocabulary:
         raise _absent(folder)
     names = added_tokens.names_of(roles, config_path)
     _check_ids(backend, source)
-    added_tokens.add(backend, roles, _json(folder / "added_tokens.json"), names, config_path)
+    added_tokens.add(backend, roles, read_json(folder / "added_tokens.json"), names, config_path)
     frame(backend, bos=names.get(bos), eos=names.get(eos))
     return Vocabulary(
         backend=backend,
@@ -54,7 +58,7 @@ def read(folder: str | Path) -> Vocabulary:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; {} where there is no such file."""
     if not path.is_file():
         return {}
@@ -79,17 +83,41 @@ def _absent(folder: Path) -> Exception:
 
 def _tokenizer_json(path: Path) -> Tokenizer:
     try:
-        backend = Tokenizer.from_file(str(path))
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # a panic of the Rust side
-            raise
-        data = _json(path)
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise BadInput(f"is not JSON: {error}", source=path) from error
+    if _PREFIXED.search(text):
+        text = _checked_prefix(path)
+    try:
+        with named_errors(path):
+            backend = Tokenizer.from_str(text)
+    except BadInput as error:
+        data = read_json(path)
         if not isinstance(data.get("model"), dict):
             raise BadInput("is missing; this is not a tokenizer", source=path, field="model") from error
-        raise BadInput(" ".join(str(error).split()), source=path, field=_suspect(data, str(error))) from error
+        raise BadInput(error.message, source=path, field=_suspect(data, error.message)) from error
     backend.no_truncation()
     backend.no_padding()
+    with named_errors(path, "post_processor"):
+        backend.encode("")
     return backend
+
+
+def _checked_prefix(path: Path) -> str:
+    """The file again, safe for `tokenizers`, which cuts the prefix off each merge's right half without looking and can
+    take the whole process down where it is not there."""
+    data = read_json(path)
+    model = data.get("model")
+    prefix = model.get("continuing_subword_prefix") if isinstance(model, dict) else None
+    if isinstance(model, dict) and isinstance(prefix, str) and prefix and isinstance(model.get("merges"), list):
+        for index, pair in enumerate(pair for pair in model["merges"] if isinstance(pair, (str, list))):
+            right = (
+                pair.split(" ")[-1] if isinstance(pair, str) else pair[-1] if isinstance(pair, list) and pair else ""
+            )
+            if not isinstance(right, str) or not right.startswith(prefix):
+                field = f"model.merges[{index}]"
+                raise BadInput(f"{right!r} does not begin with {prefix!r}", source=path, field=field)
+    return json.dumps(data)
 
 
 def _suspect(data: Mapping[str, Any], error: str) -> str:
@@ -125,7 +153,7 @@ def _eos_ids(backend: Tokenizer, folder: Path, names: Mapping[str, str]) -> froz
     size = backend.get_vocab_size()
     found = {backend.token_to_id(names["eos_token"])} if "eos_token" in names else set()
     for name in ("generation_config.json", "config.json"):
-        value = _json(folder / name).get("eos_token_id")
+        value = read_json(folder / name).get("eos_token_id")
         for index in value if isinstance(value, list) else [value]:
             if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
                 raise BadInput(f"must be a token's id, not {index!r}", source=folder / name, field="eos_token_id")

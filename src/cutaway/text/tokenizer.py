@@ -8,6 +8,7 @@ Read next: text/folder.py, text/gguf_vocab.py, text/detokenizer.py, text/chat.py
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from cutaway.text import folder as folders
 from cutaway.text import gguf_export, gguf_vocab
 from cutaway.text.chat import render
 from cutaway.text.detokenizer import Detokenizer, alphabet
-from cutaway.text.vocabulary import Vocabulary
+from cutaway.text.vocabulary import Vocabulary, named_errors
 
+_HALF = re.compile("[\ud800-\udfff]")
 _VALUES = {character: byte for byte, character in enumerate(alphabet())}
 
 
@@ -79,13 +81,12 @@ class Tokenizer:
         """The ids of `text`; `special` adds BOS or EOS where this tokenizer does so around every text."""
         if not isinstance(text, str):
             raise BadInput(f"only text can be encoded, not a {type(text).__name__}", source=self.vocabulary.source)
-        try:
+        half = _HALF.search(text)
+        if half is not None:
+            message = f"character {half.start()} is half of a surrogate pair, which is no text"
+            raise BadInput(message, field="text")
+        with named_errors(self.vocabulary.source):
             return self._backend.encode(text, add_special_tokens=special).ids
-        except TypeError as error:  # how `tokenizers` meets half of a surrogate pair
-            half = next((index for index, character in enumerate(text) if "\ud800" <= character <= "\udfff"), None)
-            if half is None:
-                raise
-            raise BadInput(f"character {half} is half of a surrogate pair, which is no text", field="text") from error
 
     def decode(self, ids: Iterable[int], special: bool = False) -> str:
         """The text of `ids`; `special` keeps special tokens. Ids beyond the vocabulary give nothing."""
@@ -93,7 +94,8 @@ class Tokenizer:
         if known and min(known) < 0:
             raise BadInput(f"{min(known)} is not a token's id", source=self.vocabulary.source)
         limit = self.vocab
-        return self._backend.decode([index for index in known if index < limit], skip_special_tokens=not special)
+        with named_errors(self.vocabulary.source):
+            return self._backend.decode([index for index in known if index < limit], skip_special_tokens=not special)
 
     def detokenizer(self, special: bool = False) -> Detokenizer:
         """Decodes a stream: push(id) -> str, flush() -> str, never half a character."""
@@ -167,7 +169,7 @@ class Tokenizer:
             (folder / "chat_template.jinja").unlink(missing_ok=True)
             config["chat_template"] = [{"name": name, "template": text} for name, text in templates.items()] or None
         generation_path = folder / "generation_config.json"
-        generation = json.loads(generation_path.read_text(encoding="utf-8")) if generation_path.is_file() else {}
+        generation = folders.read_json(generation_path)
         roles = {"bos_token_id": self.bos_id, "pad_token_id": self.pad_id}
         generation.update({role: index for role, index in roles.items() if index is not None})
         if self.eos_ids:

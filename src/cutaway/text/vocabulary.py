@@ -5,11 +5,14 @@ Read next: text/folder.py (Hugging Face folders), text/gguf_vocab.py (GGUF files
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, processors
+
+from cutaway.base.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,17 @@ class Vocabulary:
         """The id of the token with that role ("bos_token"), or None."""
         name = self.names.get(role)
         return None if name is None else self.backend.token_to_id(name)
+
+
+@contextmanager
+def named_errors(source: Path | None, field: str | None = None) -> Iterator[None]:
+    """Turns what `tokenizers` raises, its Rust panics included, into a BadInput of one line."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise BadInput(" ".join(str(error).split()), source=source, field=field) from error
 
 
 def frame(backend: Tokenizer, *, bos: str | None, eos: str | None) -> None:
