@@ -19,6 +19,13 @@ from cutaway.infer.decoding import Decoding
         {"min_p": 2.0},
         {"repetition_penalty": 0.0},
         {"stop": ("",)},
+        {"stop": 5},
+        {"temperature": "hot"},
+        {"max_tokens": 2.5},
+        {"max_tokens": None},
+        {"max_tokens": True},
+        {"top_p": "all"},
+        {"seed": 1.5},
     ],
 )
 def test_an_impossible_option_is_refused_by_name(wrong):

@@ -174,6 +174,14 @@ def test_no_tokens_asked_for_none_given():
     assert answer.tokens == () and answer.finish_reason == "length"
 
 
+def test_an_endless_answer_takes_no_endless_memory():
+    """The second forward pass would not be reached if room were made for all that was asked for: 2 TB."""
+    language = decoder(length=2**31)
+    pieces = language.stream([1], max_tokens=2**40)
+    assert next(pieces).token == next(language.stream([1], max_tokens=1)).token
+    next(pieces)
+
+
 def test_a_decoder_does_not_embed():
     with pytest.raises(CutawayError, match="encoder"):
         decoder().embed(["a"])

@@ -16,6 +16,8 @@ from cutaway.nn.context import Context
 from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.ops.forms import Forms
 
+ROOM = 4096  # most tokens to make room for before they come: who asks for a billion tokens rarely gets them
+
 
 class Continuation:
     """`feed` takes ids in and gives the logits behind the last; `rewind` keeps what a new prompt shares."""
@@ -31,7 +33,7 @@ class Continuation:
             self.module.spec.streams(),
             dtype=self.dtype,
             device=self.device,
-            capacity=min(room, self.module.spec.length),
+            capacity=min(room, self.module.spec.length, ROOM),
         )
 
     def rewind(self, ids: Sequence[int], room: int) -> list[int]:

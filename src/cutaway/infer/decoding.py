@@ -5,9 +5,20 @@ Read next: infer/sampler.py
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cutaway.base.errors import BadInput
+
+NUMBERS: dict[str, tuple[type, ...]] = {
+    "max_tokens": (int,),
+    "temperature": (int, float),
+    "top_k": (int, type(None)),
+    "top_p": (int, float, type(None)),
+    "min_p": (int, float, type(None)),
+    "repetition_penalty": (int, float),
+    "seed": (int, type(None)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +41,13 @@ class Decoding:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, kinds in NUMBERS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                wanted = "a number" if float in kinds else "a whole number"
+                raise BadInput(f"must be {wanted}{' or None' if type(None) in kinds else ''}, is {value!r}", field=name)
+        if self.stop is not None and not isinstance(self.stop, Iterable):
+            raise BadInput(f"must be a text or several, is {self.stop!r}", field="stop")
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         object.__setattr__(self, "stop", tuple(self.stop or ()))
