@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cutaway.nn.quantised import Fan
 from cutaway.ops.packed import Packed
 from cutaway.weights.gguf.writer import write_gguf
 
@@ -128,7 +129,9 @@ def opened(path: str) -> None:
 
 def copies(module: nn.Module) -> int:
     """Bytes of all matrices as they were repacked for fast products."""
-    kept = [copy for part in module.modules() if isinstance(part, Packed) for copy in part.copies.values()]
+    packed = [part for part in module.modules() if isinstance(part, Packed)]
+    packed += [part.joined for part in module.modules() if isinstance(part, Fan) and part.joined is not None]
+    kept = [copy for part in packed for copy in part.copies.values()]
     return sum(value.nbytes for copy in kept for value in vars(copy).values() if isinstance(value, torch.Tensor))
 
 

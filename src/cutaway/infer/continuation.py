@@ -13,6 +13,7 @@ from torch import Tensor
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.cache import CacheError, ContiguousCache
 from cutaway.nn.context import Context
+from cutaway.nn.quantised import QuantisedLinear
 from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.ops.forms import Forms
 
@@ -24,6 +25,8 @@ class Continuation:
 
     def __init__(self, module: DecoderModel, forms: Forms, *, dtype: torch.dtype, device: torch.device):
         self.module, self.forms, self.dtype, self.device = module, forms, dtype, device
+        linear = [part.packed.format.name for part in module.modules() if isinstance(part, QuantisedLinear)]
+        self.formats = frozenset(linear if device.type == "cpu" and dtype == torch.float32 else ())
         self._start(room=256)
 
     def _start(self, room: int) -> None:
@@ -65,7 +68,12 @@ class Continuation:
         """Takes in the ids (at least one); returns the logits (V,) of what comes next."""
         ids_N = torch.tensor(ids, device=self.device)
         context = Context.of(
-            (len(ids),), cache=self.cache, device=self.device, forms=self.forms, prompts=(self.prompt,)
+            (len(ids),),
+            cache=self.cache,
+            device=self.device,
+            forms=self.forms,
+            prompts=(self.prompt,),
+            narrow=self.forms.narrow(len(ids), self.formats),
         )
         last = ids_N.new_tensor([len(ids) - 1]) if len(ids) > 1 else None
         logits_1V, _ = self.module(ids_N, context, last)

@@ -39,6 +39,7 @@ def load(
     elsewhere. `device`: None picks cuda, mps, then cpu. Raises NotFound for what is not there, BadInput for a file that
     is broken, hostile or of an unknown architecture.
     """
+    keep_pages()
     name = os.fspath(name_or_path)
     path = locate(name)
     if path.is_file():
@@ -47,6 +48,16 @@ def load(
         module, _ = read_folder(path, dtype, device)
         tokenizer = Tokenizer.from_folder(path) if any((path / file).is_file() for file in TOKENIZER_FILES) else None
     return Language(module, tokenizer, forms=forms, source=name)
+
+
+def keep_pages() -> None:
+    """Teaches the C library to keep the memory of large temporaries.
+
+    glibc gives a block of megabytes back to the system when it is freed, and maps new pages at the next: some 80,000
+    page faults in a prompt of 512 tokens, a sixth of its time. Once a block just under 32 MB was freed it keeps such
+    blocks instead. Elsewhere this does nothing.
+    """
+    torch.empty(32 * 2**20 - 8192, dtype=torch.uint8, device="cpu")
 
 
 def locate(name: str) -> Path:

@@ -81,6 +81,8 @@ class BlockModule(nn.Module):
     def _add(self, x_ND: Tensor, part: nn.Module, norms: Norms, context: Context) -> tuple[Tensor, dict[str, Any]]:
         """outside(x + dropout(after(part(before(x)))))."""
         y_ND = x_ND if norms.before is None else norms.before(x_ND, context)
+        if context.narrow is not None:
+            y_ND = y_ND.to(context.narrow)  # the sum below widens it again
         y_ND, report = part(y_ND, context)
         if norms.after is not None:
             y_ND = norms.after(y_ND, context)

@@ -66,7 +66,8 @@ class Context:
 
     `lengths`: tokens that each sequence brings (their sum is N). `prefix`: leading tokens of each that everyone may
     see. `prompts`: the prompt length of each, which dynamic NTK fixes its base at. `want`: internals to put in the
-    report ("attention", "residual"). `memo` holds what is computed once per pass; it is shared by all layers.
+    report ("attention", "residual"). `narrow`: what parts compute in between the residual's sums, None for the
+    residual's own dtype. `memo` holds what is computed once per pass; it is shared by all layers.
     """
 
     lengths: tuple[int, ...]
@@ -78,6 +79,7 @@ class Context:
     prefix: tuple[int, ...] | None = None
     prompts: tuple[int, ...] | None = None
     want: frozenset[str] = frozenset()
+    narrow: torch.dtype | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -106,6 +108,7 @@ class Context:
             prefix=self.prefix,
             prompts=self.prompts,
             want=self.want,
+            narrow=self.narrow,
             memo=self.memo,
         )
 

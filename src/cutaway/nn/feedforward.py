@@ -18,6 +18,7 @@ from cutaway.base.errors import BadInput
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.linear import Linear
+from cutaway.nn.quantised import Fan
 from cutaway.nn.stream import Stream
 from cutaway.ops.activation import activation_name
 
@@ -100,12 +101,13 @@ class GatedFeed(nn.Module):
     def __init__(self, dim: int, spec: Gated):
         super().__init__()
         self.spec = spec
+        self.fan = Fan()
         self.gate = Linear(dim, spec.hidden, bias=spec.bias)
         self.up = Linear(dim, spec.hidden, bias=spec.bias)
         self.down = Linear(spec.hidden, dim, bias=spec.bias)
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
-        gate_NF, up_NF = self.gate(x_ND, context), self.up(x_ND, context)
+        gate_NF, up_NF = self.fan(x_ND, context, self.gate, self.up)
         hidden_NF = context.forms.gate(gate_NF, up_NF, self.spec.activation)
         if self.spec.dropout and self.training:
             hidden_NF = F.dropout(hidden_NF, self.spec.dropout)

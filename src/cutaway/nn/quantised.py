@@ -6,12 +6,15 @@ N tokens, flat · V vocabulary · D model dim.   Read next: ops/packed.py, ops/m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from cutaway.nn.context import Context
 from cutaway.ops.blocks.dequantise import dequantise_rows
-from cutaway.ops.packed import Packed
+from cutaway.ops.multiply.nibbles import Nibbles
+from cutaway.ops.packed import Joined, Packed
 
 
 class QuantisedLinear(nn.Module):
@@ -25,6 +28,26 @@ class QuantisedLinear(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         y = context.forms.multiply(x, self.packed)
         return y if self.bias is None else y + self.bias
+
+
+class Fan(nn.Module):
+    """Several linear maps of one input: x (N, inputs) -> one (N, outputs) for each.
+
+    Where few rows meet packed maps of one format, one product with all their rows takes the place of several: starting
+    a product costs as much as a small one takes. Everything else goes map by map. It has no parameters of its own.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.joined: Joined | None = None
+
+    def forward(self, x: Tensor, context: Context, *maps: nn.Module) -> Sequence[Tensor]:
+        parts = tuple(one.packed for one in maps if type(one) is QuantisedLinear and one.bias is None)
+        if len(parts) != len(maps) or not 0 < x.shape[0] <= Nibbles.most or not Joined.fits(parts):
+            return [one(x, context) for one in maps]
+        if self.joined is None or not self.joined.of(parts):
+            self.joined = Joined(parts)
+        return context.forms.multiply(x, self.joined).split_with_sizes(self.joined.rows, -1)
 
 
 class QuantisedEmbedding(nn.Module):

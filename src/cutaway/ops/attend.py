@@ -100,11 +100,6 @@ def _rectangle(
     heads, groups, width = q_NHK.shape[1], k_SGK.shape[1], q_NHK.shape[2]
     k_BGSK = k_SGK.view(batch, -1, groups, width).transpose(1, 2)
     v_BGSK = v_SGK.view(batch, -1, groups, v_SGK.shape[2]).transpose(1, 2)
-    if see.queries[index] == 1 and see.everything(index) and heads != groups:
-        # One query that sees all: the heads of a group become the queries of one kv head, and nothing is repeated.
-        q_BGRK = q_NHK.view(batch, groups, -1, width)
-        y_BGRK = F.scaled_dot_product_attention(q_BGRK, k_BGSK, v_BGSK, scale=scale, dropout_p=dropout)
-        return y_BGRK.flatten(1, 2)
     q_BHTK = q_NHK.view(batch, -1, heads, width).transpose(1, 2)
     triangle = see.plain_causal(index) and see.queries[index] > 1
     mask = None if triangle or see.everything(index) else see.mask(index, q_NHK.device)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
@@ -18,6 +20,7 @@ from cutaway.base.names import did_you_mean
 from cutaway.ops import activation, norm, rope
 from cutaway.ops.attend import attend_readable, attend_sdpa
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
+from cutaway.ops.multiply.narrow import narrow, never
 from cutaway.ops.multiply.readable import multiply_readable
 
 Form = Callable[..., Tensor]
@@ -35,7 +38,7 @@ def activate_fast(x_NF: Tensor, name: str) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Forms:
-    """One callable for each function that parts call through their context."""
+    """One callable for each function that parts call through their context; `narrow` chooses what they compute in."""
 
     attend: Form = attend_sdpa
     rotate: Form = rope.rotate_fast
@@ -44,6 +47,7 @@ class Forms:
     activate: Form = activate_fast
     gate: Form = activation.gate_fast
     multiply: Form = multiply_fast
+    narrow: Callable[[int, frozenset[str]], torch.dtype | None] = narrow
 
 
 FAST = Forms()
@@ -55,6 +59,7 @@ READABLE = Forms(
     activate=activate_readable,
     gate=activation.gate_readable,
     multiply=multiply_readable,
+    narrow=never,
 )
 
 # The names by which a command line or a file chooses forms. "exact" and "bfloat16" differ from "fast" where quantised
@@ -63,7 +68,7 @@ NAMED: Mapping[str, Forms] = MappingProxyType(
     {
         "fast": FAST,
         "readable": READABLE,
-        "exact": Forms(multiply=multiply_exact),
+        "exact": Forms(multiply=multiply_exact, narrow=never),
         "bfloat16": Forms(multiply=multiply_bfloat16),
     }
 )
@@ -72,7 +77,7 @@ NAMED: Mapping[str, Forms] = MappingProxyType(
 def named(**chosen: str) -> Forms:
     """Forms by name, the others fast: `named(attend="readable")`. An unknown function or form is BadInput."""
     known = [field.name for field in fields(Forms)]
-    forms: dict[str, Form] = {}
+    forms: dict[str, Any] = {}
     for function, form in chosen.items():
         if function not in known:
             raise BadInput(f"no such function{did_you_mean(function, known)}: {', '.join(known)}", field=function)

@@ -47,15 +47,7 @@ class Packed(nn.Module):
 
         `exact`: one that rounds nothing to bfloat16.
         """
-        for kind in (Bags,) if exact else (Nibbles, Bags):
-            if kind in self.copies:
-                return self.copies[kind]
-            if self.blocks.device.type == "cpu" and kind.fits(self.format, self.shape[0]):
-                # What is made while inferring must still be of use to a training step.
-                with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
-                    self.copies[kind] = kind.of(self.blocks, self.format)
-                return self.copies[kind]
-        return None
+        return _few(self, exact)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Packed:
         before = self.blocks
@@ -66,6 +58,57 @@ class Packed(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.shape[1]} -> {self.shape[0]}, {self.format.name}"
+
+
+class Joined:
+    """Several packed matrices of one format and width as one, their rows end to end: one product instead of several.
+
+    Only the repacked copy is kept; the blocks stay where they are, and `blocks` lays them end to end when asked.
+    """
+
+    def __init__(self, parts: tuple[Packed, ...]):
+        self.parts = parts
+        self.held = tuple(part.blocks for part in parts)
+        self.format = parts[0].format
+        self.rows = [part.shape[0] for part in parts]
+        self.shape = torch.Size((sum(self.rows), parts[0].shape[1]))
+        self.copies: dict[type[Few], Few] = {}
+
+    @staticmethod
+    def fits(parts: tuple[Packed, ...]) -> bool:
+        """Whether they are of one format, width and device."""
+        first = parts[0]
+        return all(
+            one.format is first.format and one.shape[1] == first.shape[1] and one.blocks.device == first.blocks.device
+            for one in parts
+        )
+
+    def of(self, parts: tuple[Packed, ...]) -> bool:
+        """Whether it was made of these, and they still hold what they held."""
+        return len(parts) == len(self.held) and all(
+            part.blocks is held for part, held in zip(parts, self.held, strict=True)
+        )
+
+    @property
+    def blocks(self) -> Tensor:
+        return torch.cat(self.held)
+
+    def few(self, exact: bool = False) -> Few | None:
+        """As of `Packed`."""
+        return _few(self, exact)
+
+
+def _few(packed: Packed | Joined, exact: bool) -> Few | None:
+    copies = packed.copies
+    for kind in (Bags,) if exact else (Nibbles, Bags):
+        if kind in copies:
+            return copies[kind]
+        if kind.fits(packed.format, packed.shape[0]) and (blocks := packed.blocks).device.type == "cpu":
+            # What is made while inferring must still be of use to a training step.
+            with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
+                copies[kind] = kind.of(blocks, packed.format)
+            return copies[kind]
+    return None
 
 
 def _make_room(packed: Packed, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:

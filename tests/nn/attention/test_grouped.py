@@ -105,7 +105,15 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"heads": 0}, {"kv_heads": 3}, {"window": 0}, {"softcap": 0.0}, {"rope": Rope(width=10)}, {"head_dim": -1}, {"dropout": 1.0}],
+    [
+        {"heads": 0},
+        {"kv_heads": 3},
+        {"window": 0},
+        {"softcap": 0.0},
+        {"rope": Rope(width=10)},
+        {"head_dim": -1},
+        {"dropout": 1.0},
+    ],
 )
 def test_an_impossible_value_is_refused(wrong):
     with pytest.raises(BadInput, match="GroupedQuery"):

@@ -20,6 +20,7 @@ from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.linear import Linear
 from cutaway.nn.norms import LayerNorm, RMSNorm
 from cutaway.nn.positions import Rope
+from cutaway.nn.quantised import Fan
 from cutaway.nn.stream import Stream
 from cutaway.ops.attend import attention_weights
 
@@ -89,6 +90,7 @@ class GroupedQueryAttention(nn.Module):
         self.spec = spec
         self.scale = spec.head_dim**-0.5 if spec.scale is None else spec.scale
         queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+        self.fan = Fan()
         self.query = Linear(dim, queries, bias=spec.bias)
         self.key = Linear(dim, keys, bias=spec.bias)
         self.value = Linear(dim, keys, bias=spec.bias)
@@ -98,16 +100,20 @@ class GroupedQueryAttention(nn.Module):
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
         spec, forms = self.spec, context.forms
-        q_NHK = self.query(x_ND, context).view(-1, spec.heads, spec.head_dim)
-        k_NGK = self.key(x_ND, context).view(-1, spec.kv_heads, spec.head_dim)
-        v_NGK = self.value(x_ND, context).view(-1, spec.kv_heads, spec.head_dim)
+        q, k, v = self.fan(x_ND, context, self.query, self.key, self.value)
+        q_NHK = q.view(-1, spec.heads, spec.head_dim)
+        k_NGK = k.view(-1, spec.kv_heads, spec.head_dim)
+        v_NGK = v.view(-1, spec.kv_heads, spec.head_dim)
         if self.query_norm is not None and self.key_norm is not None:
             q_NHK, k_NGK = self.query_norm(q_NHK, context), self.key_norm(k_NGK, context)
         if spec.rope is not None:
-            cos, sin = self._tables(spec.rope, x_ND.dtype, context)
+            # Angles in bfloat16 would blur positions: against wider tables, the product below widens q and k.
+            wide = x_ND.dtype if context.narrow is None else torch.float32
+            cos, sin = self._tables(spec.rope, wide, context)
             q_NHK = forms.rotate(q_NHK, cos, sin, interleaved=spec.rope.interleaved)
             k_NGK = forms.rotate(k_NGK, cos, sin, interleaved=spec.rope.interleaved)
         (k_SGK, v_SGK), see = context.extend(window=spec.window, key=k_NGK, value=v_NGK)
+        q_NHK, v_SGK = q_NHK.to(k_SGK.dtype), v_SGK.to(k_SGK.dtype)  # a cache keeps its own precision
         dropout = spec.dropout if self.training else 0.0
         y_NHK = forms.attend(q_NHK, k_SGK, v_SGK, see, scale=self.scale, softcap=spec.softcap, dropout=dropout)
         report = {}
@@ -117,7 +123,7 @@ class GroupedQueryAttention(nn.Module):
                 for index, (q, k) in enumerate(zip(q_NHK.split(see.queries), k_SGK.split(see.keys), strict=True))
             ]
             report["entropy_NH"] = torch.cat(entropies)
-        return self.out(y_NHK.flatten(-2), context), report
+        return self.out(y_NHK.flatten(-2).to(x_ND.dtype), context), report
 
     def _tables(self, rope: Rope, dtype: torch.dtype, context: Context) -> tuple[Tensor, Tensor]:
         # All layers with an equal rope share one pair of tables per pass.

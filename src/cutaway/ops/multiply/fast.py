@@ -19,28 +19,28 @@ from torch import Tensor
 
 from cutaway.ops.multiply.nibbles import Nibbles
 from cutaway.ops.multiply.slabs import multiply_slabs
-from cutaway.ops.packed import Packed
+from cutaway.ops.packed import Joined, Packed
 
 
-def multiply_fast(x_NC: Tensor, packed: Packed) -> Tensor:
+def multiply_fast(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
     """x (N, C) times a packed (R, C) matrix -> (N, R) in x's dtype; the gradient reaches x."""
     y = _few(x_NC, packed, exact=False)
     return multiply_slabs(x_NC, packed.blocks, packed.format) if y is None else y
 
 
-def multiply_exact(x_NC: Tensor, packed: Packed) -> Tensor:
+def multiply_exact(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
     """The same, nothing rounded to fewer bits than x has."""
     y = _few(x_NC, packed, exact=True)
     return multiply_slabs(x_NC, packed.blocks, packed.format) if y is None else y
 
 
-def multiply_bfloat16(x_NC: Tensor, packed: Packed) -> Tensor:
+def multiply_bfloat16(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
     """The same, products of many rows rounded to bfloat16."""
     y = _few(x_NC, packed, exact=False)
     return multiply_slabs(x_NC, packed.blocks, packed.format, torch.bfloat16) if y is None else y
 
 
-def _few(x_NC: Tensor, packed: Packed, exact: bool) -> Tensor | None:
+def _few(x_NC: Tensor, packed: Packed | Joined, exact: bool) -> Tensor | None:
     """The product if x has few rows and nothing stands against the kernels for that."""
     count = len(x_NC)
     if not 0 < count <= Nibbles.most or not x_NC.is_cpu or (x_NC.requires_grad and torch.is_grad_enabled()):

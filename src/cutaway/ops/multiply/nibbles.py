@@ -23,6 +23,7 @@ from cutaway.ops.blocks.format import BlockFormat
 from cutaway.ops.multiply.parts import slabs, take_apart
 
 GROUP = 32
+FORMATS = frozenset({"q4_0", "q4_1", "q4_k"})
 # By these names rather than by torch.ops, which takes a microsecond more, 200 times a token.
 _repack = torch._convert_weight_to_int4pack_for_cpu  # pyright: ignore[reportPrivateImportUsage]
 _multiply = torch._weight_int4pack_mm_for_cpu  # pyright: ignore[reportPrivateImportUsage]
@@ -44,7 +45,7 @@ class Nibbles:
     @staticmethod
     def fits(format: BlockFormat, rows: int) -> bool:
         """Whether the kernel takes this matrix. On Windows it is a plain loop, slower than unpacking."""
-        return format.name in ("q4_0", "q4_1", "q4_k") and rows % 16 == 0 and rows > 0 and sys.platform != "win32"
+        return format.name in FORMATS and rows % 16 == 0 and rows > 0 and sys.platform != "win32"
 
     @classmethod
     def of(cls, blocks: Tensor, format: BlockFormat) -> Nibbles:

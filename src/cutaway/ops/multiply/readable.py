@@ -11,10 +11,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from cutaway.ops.blocks.dequantise import dequantise_readable
-from cutaway.ops.packed import Packed
+from cutaway.ops.packed import Joined, Packed
 
 
-def multiply_readable(x_NC: Tensor, packed: Packed) -> Tensor:
+def multiply_readable(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
     """x (N, C) times a packed (R, C) matrix -> (N, R) in x's dtype, on any device; autograd gives x its gradient."""
     w_RC = dequantise_readable(packed.blocks, packed.format)
     return x_NC @ w_RC.to(x_NC.dtype).T

@@ -50,7 +50,16 @@ def multiply_slabs(x_NC: Tensor, blocks: Tensor, format: BlockFormat, dtype: tor
 
     `dtype`: what to multiply in; None is x's own.
     """
-    return _Slabs.apply(x_NC, blocks, format, dtype or x_NC.dtype)
+    if x_NC.requires_grad and torch.is_grad_enabled():
+        return _Slabs.apply(x_NC, blocks, format, dtype or x_NC.dtype)
+    return _product(x_NC, blocks, format, dtype or x_NC.dtype)
+
+
+def _product(x_NC: Tensor, blocks: Tensor, format: BlockFormat, dtype: torch.dtype) -> Tensor:
+    x, y_NR = x_NC.to(dtype), x_NC.new_empty(len(x_NC), len(blocks), dtype=dtype)
+    for slab, w in _unpacked(blocks, format, dtype):
+        torch.mm(x, w.T, out=y_NR[:, slab])
+    return y_NR.to(x_NC.dtype)
 
 
 def _unpacked(blocks: Tensor, format: BlockFormat, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
@@ -71,10 +80,7 @@ class _Slabs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_NC: Tensor, blocks: Tensor, format: BlockFormat, dtype: torch.dtype) -> Tensor:
         ctx.blocks, ctx.format = blocks, format
-        x, y_NR = x_NC.to(dtype), x_NC.new_empty(len(x_NC), len(blocks), dtype=dtype)
-        for slab, w in _unpacked(blocks, format, dtype):
-            torch.mm(x, w.T, out=y_NR[:, slab])
-        return y_NR.to(x_NC.dtype)
+        return _product(x_NC, blocks, format, dtype)
 
     @staticmethod
     @once_differentiable
