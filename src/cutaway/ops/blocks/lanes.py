@@ -62,7 +62,8 @@ def q4_0(blocks: Tensor, out: Tensor) -> None:
 def q4_1(blocks: Tensor, out: Tensor) -> None:
     lanes = blocks.view(torch.int32)
     d, m = _halves(lanes[:, 0]).split(1, dim=1)
-    out.copy_(_nibbles(lanes[:, 1:]).view(torch.uint8).view(-1, 32)).mul_(d).add_(m)
+    out.copy_(_nibbles(lanes[:, 1:]).view(torch.uint8).view(-1, 32))
+    torch.addcmul(m, out, d, out=out)
 
 
 def q5_0(blocks: Tensor, out: Tensor) -> None:
