@@ -10,7 +10,7 @@ import torch
 import cutaway
 from cutaway.base.errors import BadInput, NotFound
 from cutaway.infer.language import Language
-from cutaway.lab.checks.perplexity import perplexity, requantised, with_multiply
+from cutaway.lab.checks.perplexity import perplexity, requantised, with_forms
 from cutaway.models.decoder import Decoder
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
@@ -18,7 +18,6 @@ from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
 from cutaway.ops.blocks.format import FORMATS
-from cutaway.ops.forms import NAMED
 from cutaway.weights.shelf import get
 
 DATA = Path(__file__).parents[1] / "data"
@@ -125,7 +124,7 @@ def test_float32_greedy_tokens_are_those_of_transformers(smollm2):
 
     path = get("smollm2-135m")
     theirs = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
-    ours = with_multiply(smollm2, NAMED["exact"].multiply)
+    ours = with_forms(smollm2, "exact")
     for prompt in PROMPTS:
         ids = ours.encode(prompt)
         with torch.inference_mode():
@@ -139,10 +138,10 @@ def test_every_path_of_a_format_keeps_the_perplexity_within_1_percent(smollm2, f
     """Against float32 on the same dequantised weights; passes of 1, 4 and 16 tokens and of all take different paths."""
     language = smollm2 if format == "q4_1" else requantised(smollm2, FORMATS[format])
     ids = language.encode((DATA / "english.txt").read_text(encoding="utf-8"))[:257]
-    expected = perplexity(with_multiply(language, NAMED["readable"].multiply), ids, 256)
+    expected = perplexity(with_forms(language, "readable"), ids, 256)
     for form in ("fast", "exact", "bfloat16"):
         for chunk in (1, 4, 16, 256):
-            got = perplexity(with_multiply(language, NAMED[form].multiply), ids, chunk)
+            got = perplexity(with_forms(language, form), ids, chunk)
             assert abs(got / expected - 1) < 0.01, f"{form}, {chunk} at a time: {got:.4f}, expected {expected:.4f}"
 
 
@@ -155,8 +154,8 @@ def test_the_k_quants_of_gemma_keep_the_perplexity_within_1_percent(text):
     except NotFound as error:
         pytest.skip(f"gemma3-270m is not here and cannot be fetched: {error}")
     ids = language.encode((DATA / text).read_text(encoding="utf-8"))[:97]
-    expected = perplexity(with_multiply(language, NAMED["readable"].multiply), ids, 96)
+    expected = perplexity(with_forms(language, "readable"), ids, 96)
     for form in ("fast", "exact"):
         for chunk in (1, 96):
-            got = perplexity(with_multiply(language, NAMED[form].multiply), ids, chunk)
+            got = perplexity(with_forms(language, form), ids, chunk)
             assert abs(got / expected - 1) < 0.01, f"{form}, {chunk} at a time: {got:.4f}, expected {expected:.4f}"

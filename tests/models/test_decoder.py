@@ -12,6 +12,7 @@ from cutaway.nn.block import Block
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
 from cutaway.nn.feedforward import Gated, Plain
+from cutaway.nn.linear import Linear
 from cutaway.nn.norms import LayerNorm, RMSNorm
 from cutaway.nn.positions import Learned, Rope, Sinusoidal
 from cutaway.ops.forms import FAST, READABLE
@@ -113,6 +114,23 @@ def test_gradients_reach_every_parameter_and_forms_agree(spec):
         assert torch.allclose(fast, slow, atol=1e-10, rtol=1e-8), name
         if not name.endswith("key.bias"):  # one number added to all scores of a query changes no weight
             assert bool(fast.any()), name
+
+
+@EACH
+@torch.no_grad()
+def test_parts_may_compute_in_bfloat16_between_sums_that_do_not(spec):
+    module, ids_N = build(spec).float(), torch.randint(50, (9,))
+    wide, _ = module(ids_N, Context.of((9,)))
+    cache = ContiguousCache(spec.streams())
+    for part in module.modules():  # what packed maps do by themselves: multiply in the dtype that comes in
+        if isinstance(part, Linear) and part is not module.head:
+            part.to(torch.bfloat16)
+    steps = [module(id, Context.of((1,), cache=cache, narrow=torch.bfloat16))[0] for id in ids_N.split(1)]
+    got = torch.cat(steps)
+    assert got.dtype == torch.float32 and cache.read(0, "value")[0].dtype == torch.float32
+    # Each of a few products rounds to 8 bits; logits of size 10 or less.
+    assert torch.allclose(got, wide, atol=0.05 * float(wide.abs().max()))
+    assert not torch.equal(got, wide)
 
 
 def test_logits_of_the_rows_asked_for():

@@ -103,3 +103,32 @@ def test_it_runs_without_numbers():
     x = table(torch.zeros(2, dtype=torch.long, device="meta"))
     assert x.is_meta and x.shape == (2, 64)
     assert part(x, context).shape == (2, 48) and table.logits(x, context).shape == (2, 48)
+
+
+def test_a_fan_is_its_maps_one_by_one_and_follows_them():
+    from cutaway.nn.quantised import Fan
+
+    def made(seed: int, rows: int, form: str = "q4_0") -> QuantisedLinear:
+        weight = torch.randn(rows, 64, generator=torch.Generator().manual_seed(seed))
+        return QuantisedLinear(Packed(blocks=quantise(weight, FORMATS[form]), format=FORMATS[form]))
+
+    context = Context.of((2,))
+    fan, x = Fan(), torch.randn(2, 64)
+    for maps in (
+        (made(0, 128), made(1, 64)),
+        (made(2, 128), made(1, 64)),  # another module in the first place
+        (made(0, 32, "q8_0"), made(1, 64, "q8_0")),
+        (made(0, 64), made(1, 64, "q8_0")),  # two formats cannot be one
+    ):
+        for _ in range(2):
+            for got, one in zip(fan(x, context, *maps), maps, strict=True):
+                # The same products in the same kernels, in one call or several.
+                assert torch.allclose(got, one(x, context), atol=1e-5)
+    first, second = made(0, 128), made(1, 64)
+    fan(x, context, first, second)
+    for part in (first, second):  # new blocks under the same modules, as after a move to another device
+        part.packed.blocks = part.packed.blocks.clone()
+        part.packed.blocks[:] = quantise(torch.randn(part.packed.shape[0], 64), FORMATS["q4_0"])
+        part.packed.copies.clear()
+    for got, one in zip(fan(x, context, first, second), (first, second), strict=True):
+        assert torch.allclose(got, one(x, context), atol=1e-5)

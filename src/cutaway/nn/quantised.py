@@ -40,14 +40,23 @@ class Fan(nn.Module):
     def __init__(self):
         super().__init__()
         self.joined: Joined | None = None
+        self.maps: tuple[nn.Module, ...] = ()  # those that it was joined from
 
     def forward(self, x: Tensor, context: Context, *maps: nn.Module) -> Sequence[Tensor]:
-        parts = tuple(one.packed for one in maps if type(one) is QuantisedLinear and one.bias is None)
-        if len(parts) != len(maps) or not 0 < x.shape[0] <= Nibbles.most or not Joined.fits(parts):
+        if not 0 < x.shape[0] <= Nibbles.most or not self._join(maps):
             return [one(x, context) for one in maps]
-        if self.joined is None or not self.joined.of(parts):
-            self.joined = Joined(parts)
+        assert self.joined is not None
         return context.forms.multiply(x, self.joined).split_with_sizes(self.joined.rows, -1)
+
+    def _join(self, maps: tuple[nn.Module, ...]) -> bool:
+        """Whether the maps can be one; makes them so where they are not yet, or are no longer what they were."""
+        if maps == self.maps and self.joined is not None and self.joined.current():
+            return True
+        parts = tuple(one.packed for one in maps if type(one) is QuantisedLinear and one.bias is None)
+        if len(parts) != len(maps) or not Joined.fits(parts):
+            return False
+        self.maps, self.joined = maps, Joined(parts)
+        return True
 
 
 class QuantisedEmbedding(nn.Module):

@@ -83,11 +83,9 @@ class Joined:
             for one in parts
         )
 
-    def of(self, parts: tuple[Packed, ...]) -> bool:
-        """Whether it was made of these, and they still hold what they held."""
-        return len(parts) == len(self.held) and all(
-            part.blocks is held for part, held in zip(parts, self.held, strict=True)
-        )
+    def current(self) -> bool:
+        """Whether its parts still hold what they held: they move together, so the first speaks for all."""
+        return self.parts[0].blocks is self.held[0]
 
     @property
     def blocks(self) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -20,6 +19,7 @@ from cutaway.nn.quantised import QuantisedEmbedding, QuantisedLinear
 from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.format import BlockFormat
 from cutaway.ops.blocks.quantise import quantise
+from cutaway.ops.forms import NAMED
 from cutaway.ops.packed import Packed
 
 
@@ -28,10 +28,17 @@ def perplexity(language: Language, ids: Sequence[int], chunk: int) -> float:
     """Of `ids` (two at least), read `chunk` at a time behind a cache; 1 is decoding, all at once is prefill."""
     cache = ContiguousCache(language.spec.streams(), dtype=language.dtype, device=language.device, capacity=len(ids))
     ids_N = torch.tensor(ids, device=language.device)
+    formats = language.continuation().formats
     total = 0.0
     for start in range(0, len(ids) - 1, chunk):
         part_N = ids_N[start : min(start + chunk, len(ids) - 1)]
-        context = Context.of((len(part_N),), cache=cache, device=language.device, forms=language.forms)
+        context = Context.of(
+            (len(part_N),),
+            cache=cache,
+            device=language.device,
+            forms=language.forms,
+            narrow=language.forms.narrow(len(part_N), formats),  # as generation would
+        )
         logits_NV, _ = language.module(part_N, context)
         next_N1 = ids_N[start + 1 : start + 1 + len(part_N), None]
         total -= float(logits_NV.float().log_softmax(-1).gather(1, next_N1).sum())
@@ -56,7 +63,6 @@ def _again(packed: Packed, format: BlockFormat) -> Packed:
     return Packed(blocks=quantise(dequantise(packed.blocks, packed.format), format), format=format)
 
 
-def with_multiply(language: Language, multiply: object) -> Language:
-    """The same model, with another form of the product with packed weights."""
-    forms = replace(language.forms, multiply=multiply)
-    return Language(language.module, language.tokenizer, forms=forms, source=language.source)
+def with_forms(language: Language, name: str) -> Language:
+    """The same model, with the forms of a name (ops/forms.py)."""
+    return Language(language.module, language.tokenizer, forms=NAMED[name], source=language.source)

@@ -69,7 +69,7 @@ class Bags:
         u_GR = torch.ops.quantized.embedding_bag_byte_rowwise_offsets(
             self.table, columns, ends, per_sample_weights=x.view(-1), include_last_offset=True
         )
-        y = torch.linalg.vecdot(u_GR.view(count, *self.scale_GR.shape), self.scale_GR, dim=1)
+        y = u_GR.view(count, *self.scale_GR.shape).mul_(self.scale_GR).sum(1)
         if self.offset_GR is not None:
             y = torch.addmm(y, x.view(count, -1, self.group).sum(2), self.offset_GR)
         return y.to(x_NC.dtype)
