@@ -95,6 +95,14 @@ def test_what_is_not_there_is_said(name, error, said, tmp_path, monkeypatch):
         cutaway.load(name)
 
 
+def test_an_encoder_is_refused_before_it_is_fetched(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUTAWAY_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="encoder"):
+        cutaway.load("minilm")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("path", "quant"), [("x.gguf", "q3_k"), ("folder", "f16")])
 def test_an_impossible_form_is_refused_and_nothing_is_written(path, quant, tmp_path):
     with pytest.raises(BadInput, match="quant"):

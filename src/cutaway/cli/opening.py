@@ -16,7 +16,7 @@ from cutaway.base.errors import BadInput
 from cutaway.cli import threads
 from cutaway.cli.console import messages, say
 from cutaway.cli.get import bring
-from cutaway.weights.shelf import SHELF
+from cutaway.weights.shelf import SHELF, refuse_mute
 
 if TYPE_CHECKING:
     from cutaway.infer.language import Language
@@ -36,6 +36,7 @@ def open_language(
 ) -> Language:
     """Open `model` with the threads asked for. A short name that is missing is fetched first, with a remark."""
     if model in SHELF and not Path(model).is_dir():  # a folder of that name is the nearer one
+        refuse_mute(model)
         bring(model)
     threads.apply(context)
     console = messages()

@@ -19,7 +19,7 @@ from cutaway.text.tokenizer import Tokenizer
 from cutaway.weights import hub
 from cutaway.weights.gguf.model import read_model
 from cutaway.weights.huggingface import read_folder
-from cutaway.weights.shelf import SHELF, get
+from cutaway.weights.shelf import SHELF, get, refuse_mute
 
 # What a folder's tokenizer is read from; without any of them the model is loaded without one.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt")
@@ -66,6 +66,7 @@ def locate(name: str) -> Path:
         raise BadInput("is empty: a short name, a folder, a .gguf file or a hub id is needed", field="model")
     path = expand(name)
     if name in SHELF and not path.is_dir():
+        refuse_mute(name)
         return get(name)
     if path.is_dir():
         return path

