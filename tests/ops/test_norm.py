@@ -76,3 +76,17 @@ def test_float32_squares_that_overflow_give_zero_in_both_forms():
     x_ND = torch.full((1, 4), 1e20)
     for norm in RMS:
         assert norm(x_ND, torch.ones(4), eps=1e-6).tolist() == [[0.0] * 4]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("shape", [(1, 576), (576,), (1, 1, 64), (1, 1)])
+def test_one_row_without_gradients_takes_its_own_way_to_the_same_numbers(shape, offset):
+    make = torch.Generator().manual_seed(3)
+    x, weight = torch.randn(shape, generator=make) * 7, torch.randn(shape[-1], generator=make)
+    for row in (x, torch.zeros(shape), torch.full(shape, torch.nan)):
+        before = row.clone()
+        with torch.inference_mode():
+            fast, slow = (f(row, weight, eps=1e-5, offset=offset) for f in (rms_norm_fast, rms_norm_readable))
+        # float32 sums of some hundred squares in another order
+        assert torch.allclose(fast, slow, rtol=1e-5, atol=1e-6, equal_nan=True)
+        assert fast.shape == row.shape and torch.equal(row.nan_to_num(), before.nan_to_num())
