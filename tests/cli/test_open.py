@@ -111,7 +111,7 @@ def test_check_names_tensors_that_are_not_finite(tmp_path, capsys):
         "norm.weight",
     ]
     assert main(["open", str(folder), "--prompt", "x"]) == 2
-    assert "numbers that are not finite" in capsys.readouterr().err
+    assert "NaN or infinite numbers in blocks.0.feed.up.weight, norm.weight" in capsys.readouterr().err
 
 
 def test_a_prompt_is_shown_block_by_block(folder, capsys):
