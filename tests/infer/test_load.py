@@ -95,6 +95,13 @@ def test_what_is_not_there_is_said(name, error, said, tmp_path, monkeypatch):
         cutaway.load(name)
 
 
+@pytest.mark.parametrize("name", ["there/x.gguf", "there/folder"])
+def test_a_place_that_cannot_be_written_is_one_clear_line(name, tmp_path):
+    (tmp_path / "there").write_text("a file, not a folder", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"there.*cannot be written"):
+        cutaway.save(small(), tmp_path / name)
+
+
 def test_an_encoder_is_refused_before_it_is_fetched(monkeypatch, tmp_path):
     monkeypatch.setenv("CUTAWAY_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -21,23 +21,30 @@ def save(language: Language, path: str | os.PathLike[str], quant: str | None = N
 
     A path that ends in .gguf becomes a file for llama.cpp: `quant` "f16" (if None), "q8_0" or "q4_0". Any other becomes
     a folder for transformers, in the precision that the model has here; packed weights are expanded to float32. Raises
-    BadInput where no architecture that other programs know has the model's shape.
+    BadInput where no architecture that other programs know has the model's shape, or where the path cannot be written.
     """
     path = expand(path)
+    try:
+        _write(language, path, quant)
+    except OSError as error:
+        raise BadInput(f"cannot be written: {error.strerror or error}", source=path) from error
+    return path
+
+
+def _write(language: Language, path: Path, quant: str | None) -> None:
     if path.suffix.lower() == ".gguf":
         if quant is not None and quant not in QUANTS:
             raise BadInput(f'no such form "{quant}"{did_you_mean(quant, QUANTS)}', field="quant")
         write_model(language.module, language.tokenizer, path, quant or "f16")
-        return path
+        return
     if quant is not None:
         raise BadInput('only a path that ends in ".gguf" can be quantised', source=path, field="quant")
     tokenizer = language.tokenizer
     if tokenizer is None:
         write_folder(language.module, language.spec, path)
-        return path
+        return
     # Other programs look in config.json for where a text begins and where an answer ends.
     ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": sorted(tokenizer.eos_ids) or None}
     told = {name: value for name, value in ends.items() if value is not None}
     write_folder(language.module, language.spec, path, extra=told)
     tokenizer.save(path)
-    return path
