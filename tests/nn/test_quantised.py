@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from cutaway.nn.context import Context
-from cutaway.nn.quantised import QuantisedEmbedding, QuantisedLinear
+from cutaway.nn.quantised import Fan, QuantisedEmbedding, QuantisedLinear
 from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.format import FORMATS
 from cutaway.ops.blocks.quantise import quantise
@@ -106,8 +106,6 @@ def test_it_runs_without_numbers():
 
 
 def test_a_fan_is_its_maps_one_by_one_and_follows_them():
-    from cutaway.nn.quantised import Fan
-
     def made(seed: int, rows: int, form: str = "q4_0") -> QuantisedLinear:
         weight = torch.randn(rows, 64, generator=torch.Generator().manual_seed(seed))
         return QuantisedLinear(Packed(blocks=quantise(weight, FORMATS[form]), format=FORMATS[form]))
@@ -130,5 +128,9 @@ def test_a_fan_is_its_maps_one_by_one_and_follows_them():
         part.packed.blocks = part.packed.blocks.clone()
         part.packed.blocks[:] = quantise(torch.randn(part.packed.shape[0], 64), FORMATS["q4_0"])
         part.packed.copies.clear()
+    for got, one in zip(fan(x, context, first, second), (first, second), strict=True):
+        assert torch.allclose(got, one(x, context), atol=1e-5)
+    second.packed.blocks = quantise(torch.randn(64, 64), FORMATS["q4_0"])  # of one of them alone
+    second.packed.copies.clear()
     for got, one in zip(fan(x, context, first, second), (first, second), strict=True):
         assert torch.allclose(got, one(x, context), atol=1e-5)

@@ -84,8 +84,8 @@ class Joined:
         )
 
     def current(self) -> bool:
-        """Whether its parts still hold what they held: they move together, so the first speaks for all."""
-        return self.parts[0].blocks is self.held[0]
+        """Whether its parts still hold the blocks that they held."""
+        return all(part.blocks is held for part, held in zip(self.parts, self.held, strict=True))
 
     @property
     def blocks(self) -> Tensor:
