@@ -1,7 +1,7 @@
 """The contiguous cache: one growing buffer for each sequence of each stream. The plain sibling of the paged one.
 
 Departure from a preallocated (batch, max_length) rectangle: sequences differ in length, and a window's old rows go.
-N rows of all sequences, end to end.   Read next: nn/context.py (the protocol), nn/stream.py (what is kept)
+N rows of all sequences, end to end.   Read next: nn/rows.py (one stream), nn/context.py (the protocol), nn/stream.py
 """
 
 from __future__ import annotations
@@ -12,101 +12,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cutaway.base.errors import BadInput, CutawayError
+from cutaway.base.errors import BadInput
+from cutaway.nn.rows import CacheError as CacheError
+from cutaway.nn.rows import Memories, Rows
 from cutaway.nn.stream import Stream
 
 Place = tuple[int, str]  # layer, stream name
-Device = torch.device | str | None
-
-
-class CacheError(CutawayError):
-    """A cache was asked for what it no longer holds."""
-
-
-class Rows:
-    """The rows of one token stream of one sequence: an append-only buffer that may forget its oldest rows."""
-
-    def __init__(
-        self, stream: Stream, dtype: torch.dtype, device: torch.device | str | None, capacity: int, slack: int
-    ):
-        self.last = stream.last
-        self.slack = slack  # rows kept beyond `last`, so that a few tokens can be taken back
-        self.first = 0  # index, in the whole sequence, of the buffer's row 0
-        self.count = 0
-        self.visible = 0  # rows that the present pass may see
-        rows = capacity if stream.last is None else min(capacity, 2 * (stream.last + slack))
-        self.buffer = _room(rows, stream.shape, stream.dtype or dtype, device)
-
-    @property
-    def end(self) -> int:
-        """Rows that the sequence has had in all."""
-        return self.first + self.count
-
-    def append(self, rows: Tensor) -> None:
-        """Adds rows behind the others."""
-        new = rows.shape[0]
-        if self.count + new > self.buffer.shape[0]:
-            self._make_room(new)
-        self.buffer[self.count : self.count + new] = rows
-        self.count += new
-        # With `last` rows for the newest, the oldest of the new ones sees last - 1 older ones.
-        self.visible = self.count if self.last is None else min(self.count, self.last - 1 + new)
-
-    def read(self) -> Tensor:
-        """The rows that the present pass may see: a view, not a copy."""
-        return self.buffer[self.count - self.visible : self.count]
-
-    def refuse_cut(self, end: int) -> None:
-        """Raises CacheError where, cut back to `end`, rows would be needed again that were dropped."""
-        oldest_needed = 0 if self.last is None else max(0, end - (self.last - 1))
-        if oldest_needed < self.first:
-            raise CacheError(f"a window of {self.last} rows cannot go back to row {end}: its older rows are gone")
-
-    def cut(self, end: int) -> None:
-        """Forgets the rows from `end` on."""
-        self.count = min(self.count, end - self.first)
-        self.visible = self.count if self.last is None else min(self.count, self.last)
-
-    def held(self) -> Tensor:
-        """A copy of the rows that a later token may still see."""
-        keep = self.count if self.last is None else min(self.count, self.last)
-        return self.buffer[self.count - keep : self.count].clone()
-
-    def put(self, rows: Tensor, end: int) -> None:
-        """Becomes a sequence that has had `end` rows, of which `rows` are the last."""
-        self.first, self.count = end - rows.shape[0], 0
-        self.append(rows)
-
-    def _make_room(self, new: int) -> None:
-        keep = self.count if self.last is None else min(self.count, self.last + self.slack)
-        kept = self.buffer[self.count - keep : self.count]
-        if keep + new > self.buffer.shape[0]:
-            size = max(2 * self.buffer.shape[0], keep + new)
-            roomier = _room(size, self.buffer.shape[1:], self.buffer.dtype, self.buffer.device)
-        else:  # half of the buffer or more is free behind a window: move its rows to the front
-            roomier, kept = self.buffer, kept.clone()
-        roomier[:keep] = kept
-        self.first += self.count - keep
-        self.count, self.buffer = keep, roomier
-
-
-def _room(rows: int, shape: Sequence[int], dtype: torch.dtype, device: Device) -> Tensor:
-    """Empty rows of a shape. Those of several heads (G, K) lie head by head, not row by row: attention reads one head
-    after the other, and at 560 rows takes two thirds of the time (84 us against 122, 2 threads, 3 kv heads of 64)."""
-    if len(shape) < 2:
-        return torch.empty(rows, *shape, dtype=dtype, device=device)
-    return torch.empty(shape[0], rows, *shape[1:], dtype=dtype, device=device).transpose(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """Where a sequence stood. Plain streams are only cut back, so it holds their length alone; windows and states
-    are held as they were."""
+    """Where a sequence stood. Plain streams are only cut back, so it holds their length alone; windows, states and
+    memories are held as they were."""
 
     length: int
     cuts: int
     windows: dict[Place, tuple[Tensor, int]]
     states: dict[Place, Tensor]
+    memories: dict[Place, Tensor]
 
 
 class ContiguousCache:
@@ -133,9 +56,12 @@ class ContiguousCache:
             raise BadInput("a layer has two streams of one name", field="streams")
         self._rows: dict[Place, list[Rows]] = {}
         self._states: dict[Place, Tensor] = {}
+        self._memories: dict[Place, Memories] = {}
         for place, stream in self._every.items():
             if stream.per == "sequence":
                 self._states[place] = torch.zeros(sequences, *stream.shape, dtype=stream.dtype or dtype, device=device)
+            elif stream.per == "memory":
+                self._memories[place] = Memories(stream, dtype, device, sequences)
             else:
                 room = capacity // stream.every + 1
                 self._rows[place] = [Rows(stream, dtype, device, room, slack) for _ in range(sequences)]
@@ -148,9 +74,10 @@ class ContiguousCache:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all rows and states that are held, without the buffers' spare room."""
+        """Bytes of all rows, states and memories that are held, without the buffers' spare room."""
         tensors = [rows.buffer[: rows.count] for kept in self._rows.values() for rows in kept]
-        return sum(tensor.numel() * tensor.element_size() for tensor in [*tensors, *self._states.values()])
+        tensors += [*self._states.values(), *(memories.rows_S for memories in self._memories.values())]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def append(self, layer: int, name: str, rows: Tensor, counts: tuple[int, ...]) -> None:
         kept = self._rows[layer, name]
@@ -164,13 +91,19 @@ class ContiguousCache:
         state = self._states.get((layer, name))
         if state is not None:
             return state, (1,) * len(self._lengths)
-        kept = self._rows[layer, name]
+        kept = self._rows.get((layer, name))
+        if kept is None:
+            memories = self._memories[layer, name]
+            return memories.rows_S, memories.counts
         if len(kept) == 1:
             return kept[0].read(), (kept[0].visible,)
         return torch.cat([rows.read() for rows in kept]), tuple(rows.visible for rows in kept)
 
-    def replace(self, layer: int, name: str, rows: Tensor) -> None:
-        self._states[layer, name] = rows
+    def replace(self, layer: int, name: str, rows: Tensor, counts: tuple[int, ...] | None = None) -> None:
+        if counts is None:
+            self._states[layer, name] = rows
+        else:
+            self._memories[layer, name].put(rows, counts)
 
     def advance(self, counts: tuple[int, ...]) -> None:
         self._lengths = [length + count for length, count in zip(self._lengths, counts, strict=True)]
@@ -198,6 +131,7 @@ class ContiguousCache:
                 if self._every[place].last is not None
             },
             states={place: state[sequence].clone() for place, state in self._states.items()},
+            memories={place: memories.of(sequence) for place, memories in self._memories.items()},
         )
 
     def restore(self, sequence: int, mark: Mark) -> None:
@@ -214,8 +148,28 @@ class ContiguousCache:
             rows = list(self._states[place].unbind(0))
             rows[sequence] = state
             self._states[place] = torch.stack(rows)
+        for place, rows_S in mark.memories.items():
+            self._memories[place].set(sequence, rows_S)
         self._lengths[sequence] = mark.length
         self._cuts[sequence].append(mark.length)
+
+    def select(self, sequences: Sequence[int]) -> None:
+        """Makes sequence i what sequence `sequences[i]` was: beams are copied, moved and dropped by this.
+
+        Marks from before are void, except of sequences that stay where they were.
+        """
+        for place, kept in self._rows.items():
+            taken: set[int] = set()
+            moved = []
+            for one in sequences:
+                moved.append(kept[one].copy() if one in taken else kept[one])
+                taken.add(one)
+            self._rows[place] = moved
+        self._states = {place: state[list(sequences)] for place, state in self._states.items()}
+        for memories in self._memories.values():
+            memories.select(sequences)
+        self._lengths = [self._lengths[one] for one in sequences]
+        self._cuts = [list(self._cuts[one]) for one in sequences]
 
     def check(self) -> None:
         """Asserts the invariants: every stream has as many rows as its sequence's tokens ask for."""
@@ -226,3 +180,7 @@ class ContiguousCache:
                 needed = rows.end if stream.last is None else min(rows.end, stream.last - 1)  # by the next token
                 assert rows.count >= needed, f"{place}: a row that may be seen is gone"
                 assert rows.first >= 0 and rows.count <= rows.buffer.shape[0], f"{place}: rows outside the buffer"
+        told = {memories.counts for memories in self._memories.values()}
+        assert len(told) <= 1, f"memories of one sequence that differ in length: {told}"
+        for place, memories in self._memories.items():
+            assert memories.rows_S.shape[0] == sum(memories.counts), f"{place}: rows that belong to no sequence"

@@ -5,7 +5,7 @@ N tokens of all sequences, end to end · S keys.   Read next: nn/cache.py (what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
+from cutaway.ops.attend import Bias
 from cutaway.ops.forms import FAST, Forms
 from cutaway.ops.visible import Visible
 
@@ -39,8 +40,9 @@ class CacheView(Protocol):
         """All rows that may be seen, those of this pass included; a state is one row per sequence."""
         ...
 
-    def replace(self, layer: int, name: str, rows: Tensor) -> None:
-        """Puts a new state, one row per sequence, in the place of the old."""
+    def replace(self, layer: int, name: str, rows: Tensor, counts: tuple[int, ...] | None = None) -> None:
+        """Puts a new state, one row per sequence, in the place of the old. Of a memory, `counts` rows per sequence; a
+        sequence that gets none keeps what it has."""
         ...
 
     def advance(self, counts: tuple[int, ...]) -> None:
@@ -60,6 +62,15 @@ class CacheView(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Memory:
+    """What an encoder made of the sources, end to end. `lengths`: rows for each sequence of the pass; 0 where the cache
+    already holds that sequence's memory."""
+
+    x_SD: Tensor
+    lengths: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """One forward pass over sequences laid end to end.
@@ -67,7 +78,9 @@ class Context:
     `lengths`: tokens that each sequence brings (their sum is N). `prefix`: leading tokens of each that everyone may
     see. `prompts`: the prompt length of each, which dynamic NTK fixes its base at. `want`: internals to put in the
     report ("attention", "residual"). `narrow`: what parts compute in between the residual's sums, None for the
-    residual's own dtype. `memo` holds what is computed once per pass; it is shared by all layers.
+    residual's own dtype. `memory`: what cross-attention reads, where this pass brings it (later ones find its keys and
+    values in the cache). `bias`: what self-attention adds to its scores, for a rule of what is seen. `memo` holds what
+    is computed once per pass; it is shared by all layers.
     """
 
     lengths: tuple[int, ...]
@@ -80,6 +93,8 @@ class Context:
     prompts: tuple[int, ...] | None = None
     want: frozenset[str] = frozenset()
     narrow: torch.dtype | None = None
+    memory: Memory | None = None
+    bias: Callable[[Visible], Bias] | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -109,6 +124,8 @@ class Context:
             prompts=self.prompts,
             want=self.want,
             narrow=self.narrow,
+            memory=self.memory,
+            bias=self.bias,
             memo=self.memo,
         )
 
@@ -141,6 +158,31 @@ class Context:
             rows_S, counts = self.cache.read(self.layer, name)
             seen.append(rows_S)
         return seen, self._rule(counts, window)
+
+    def recall(self, names: Sequence[str], rows: Sequence[Tensor] = ()) -> tuple[list[Tensor], Visible]:
+        """The named streams' rows of each sequence's memory, and the rule: all of it is seen. `rows`: those that this
+        pass brings, one per row of `memory`; they are kept."""
+        brought = self.memory.lengths if self.memory is not None else (0,) * len(self.lengths)
+        if self.cache is None:
+            if not rows:
+                raise BadInput("this pass has no memory to read, and no cache that holds one", field="Context.memory")
+            return list(rows), self.everything(brought)
+        seen, counts = [], brought
+        for name, rows_S in zip(names, rows, strict=bool(rows)):
+            self.cache.replace(self.layer, name, rows_S, brought)
+        for name in names:
+            rows_S, counts = self.cache.read(self.layer, name)
+            seen.append(rows_S)
+        return seen, self.everything(counts)
+
+    def everything(self, keys: tuple[int, ...]) -> Visible:
+        """The rule under which this pass's queries see all of so many keys, those of other sequences."""
+        return self.once(("everything", keys), lambda: self._everything(keys))
+
+    def _everything(self, keys: tuple[int, ...]) -> Visible:
+        if len(keys) != len(self.lengths) or 0 in keys:
+            raise BadInput(f"{len(self.lengths)} sequences, memories of {keys} tokens", field="Context.memory")
+        return Visible(queries=self.lengths, keys=keys, causal=False)
 
     def _rule(self, keys: tuple[int, ...], window: int | None) -> Visible:
         return self.once(("visible", keys, window), lambda: self.visible(keys, window))

@@ -22,7 +22,9 @@ class Stream:
     sequence of n tokens has n // every rows. Blocks that overlap (NSA: 32 tokens long, one every 16) so count by where
     they end; the first ones are not whole, and whoever reads masks them. `last=w`: the newest row's token may see at
     most w rows, itself included; older ones may be dropped. A "sequence" stream holds one row per sequence (a recurrent
-    state), replaced as a whole and zero at the start. `dtype=None` means the dtype that the model computes in.
+    state), replaced as a whole and zero at the start. A "memory" stream holds one row per token of another sequence
+    (the source that an encoder read): given once, of any number, and not touched when tokens are taken back.
+    `dtype=None` means the dtype that the model computes in.
     """
 
     name: str
@@ -30,16 +32,16 @@ class Stream:
     dtype: torch.dtype | None = None
     every: int = 1
     last: int | None = None
-    per: Literal["token", "sequence"] = "token"
+    per: Literal["token", "sequence", "memory"] = "token"
 
     def __post_init__(self) -> None:
         if self.every < 1 or (self.last is not None and self.last < 1) or any(width < 1 for width in self.shape):
             raise BadInput(f"every, last and all widths must be at least 1: {self}", field="Stream")
-        if self.per == "sequence" and (self.every != 1 or self.last is not None):
-            raise BadInput("a sequence stream has neither `every` nor `last`", field="Stream.per")
+        if self.per != "token" and (self.every != 1 or self.last is not None):
+            raise BadInput(f"a {self.per} stream has neither `every` nor `last`", field="Stream.per")
 
     def rows(self, tokens: int) -> int:
-        """How many rows are held for a sequence of so many tokens."""
+        """How many rows are held for a sequence of so many tokens (of a memory: for so many tokens of the source)."""
         if self.per == "sequence":
             return 1
         rows = tokens // self.every

@@ -3,6 +3,7 @@
 Vaswani et al. 2017 (arXiv 1706.03762), equation 1.   y = softmax(scale * q k^T) v
 Grouped queries (arXiv 2305.13245): query head h reads key head h // (H / G).
 Soft cap (Gemma 2, arXiv 2408.00118, section 2): scores become cap * tanh(scores / cap) before the softmax.
+Bias (T5, arXiv 1910.10683, section 2.1): a number for each head, query and key, added to the (capped) scores.
 Departure: sequences lie end to end (no padding); `Visible` holds their boundaries.
 N tokens, flat · T query position · S key position · H query head · G kv head · K head dim · B batch
 Read next: ops/visible.py, nn/attention/grouped.py
@@ -10,7 +11,7 @@ Read next: ops/visible.py, nn/attention/grouped.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,18 @@ from torch import Tensor
 
 from cutaway.ops.visible import Visible
 
+# What is added to the scores of one sequence, by its index: (H, T, S). Sequences of equal T and S have equal ones.
+Bias = Callable[[int], Tensor]
+
 
 def attention_weights(
-    q_THK: Tensor, k_SGK: Tensor, mask_TS: Tensor, *, scale: float, softcap: float | None = None
+    q_THK: Tensor,
+    k_SGK: Tensor,
+    mask_TS: Tensor,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    bias_HTS: Tensor | None = None,
 ) -> Tensor:
     """The weights of one sequence, (H, T, S), each row a distribution over the keys it may see (float32 or wider).
 
@@ -33,6 +43,8 @@ def attention_weights(
     scores_HTS = (q_GRTK @ k_G1SK.transpose(-1, -2)).flatten(0, 1) * scale
     if softcap is not None:
         scores_HTS = softcap * torch.tanh(scores_HTS / softcap)
+    if bias_HTS is not None:
+        scores_HTS = scores_HTS + bias_HTS
     weights_HTS = scores_HTS.masked_fill(~mask_TS, float("-inf")).softmax(-1)
     return weights_HTS.masked_fill(~mask_TS, 0.0)
 
@@ -46,16 +58,18 @@ def attend_readable(
     scale: float,
     softcap: float | None = None,
     dropout: float = 0.0,
+    bias: Bias | None = None,
 ) -> Tensor:
     """Attention as the equation reads, one sequence at a time. Returns (N, H, width of v) in q's dtype.
 
     q (N, H, K), k (S, G, K), v (S, G, V): the sequences of `see` end to end; H a multiple of G. `dropout` is the
-    probability with which a weight is dropped (section 5.4), for training.
+    probability with which a weight is dropped (section 5.4), for training. `bias`: see `Bias` above.
     """
     outputs = []
     for index, (q_THK, k_sGK, v_sGK) in enumerate(_sequences(q_NHK, k_SGK, v_SGK, see)):
         mask_TS = see.mask(index, q_THK.device)
-        weights_HTS = attention_weights(q_THK, k_sGK, mask_TS, scale=scale, softcap=softcap)
+        bias_HTS = None if bias is None else bias(index)
+        weights_HTS = attention_weights(q_THK, k_sGK, mask_TS, scale=scale, softcap=softcap, bias_HTS=bias_HTS)
         if dropout:
             weights_HTS = F.dropout(weights_HTS, dropout)
         v_HSK = v_sGK.transpose(0, 1).repeat_interleave(q_THK.shape[1] // v_sGK.shape[1], dim=0)
@@ -72,18 +86,20 @@ def attend_sdpa(
     scale: float,
     softcap: float | None = None,
     dropout: float = 0.0,
+    bias: Bias | None = None,
 ) -> Tensor:
     """The same on torch's scaled_dot_product_attention, which never holds all scores. Arguments as `attend_readable`.
 
     Sequences of equal lengths run as one rectangle. A soft cap has no fused form: the readable one answers.
     """
     if softcap is not None:
-        return attend_readable(q_NHK, k_SGK, v_SGK, see, scale=scale, softcap=softcap, dropout=dropout)
+        return attend_readable(q_NHK, k_SGK, v_SGK, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
     alike = len(set(see.queries)) == 1 and len(set(see.keys)) == 1 and see.prefix is None
     if alike:
-        return _rectangle(q_NHK, k_SGK, v_SGK, see, 0, len(see.queries), scale=scale, dropout=dropout)
+        unseen = _unseen(see, 0, bias, q_NHK)
+        return _rectangle(q_NHK, k_SGK, v_SGK, len(see.queries), unseen, scale=scale, dropout=dropout)
     outputs = [
-        _rectangle(q, k, v, see, index, 1, scale=scale, dropout=dropout)
+        _rectangle(q, k, v, 1, _unseen(see, index, bias, q), scale=scale, dropout=dropout)
         for index, (q, k, v) in enumerate(_sequences(q_NHK, k_SGK, v_SGK, see))
     ]
     return torch.cat(outputs) if outputs else q_NHK.new_zeros(0, q_NHK.shape[1], v_SGK.shape[2])
@@ -93,22 +109,31 @@ def _sequences(q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible) -> Ite
     yield from zip(q_NHK.split(see.queries), k_SGK.split(see.keys), v_SGK.split(see.keys), strict=True)
 
 
+def _unseen(see: Visible, index: int, bias: Bias | None, q_NHK: Tensor) -> Tensor | bool:
+    """What hides keys from the queries of a sequence: True for the plain triangle, False for nothing, else a mask, or
+    the bias with minus infinity at what is hidden."""
+    if bias is None:
+        if see.plain_causal(index) and see.queries[index] > 1:
+            return True
+        return False if see.everything(index) else see.mask(index, q_NHK.device)
+    bias_HTS = bias(index).to(q_NHK.dtype)
+    return bias_HTS if see.everything(index) else bias_HTS.masked_fill(~see.mask(index, q_NHK.device), float("-inf"))
+
+
 def _rectangle(
-    q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible, index: int, batch: int, *, scale: float, dropout: float
+    q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, batch: int, unseen: Tensor | bool, *, scale: float, dropout: float
 ) -> Tensor:
-    """`batch` sequences that look like sequence `index`, as one call on (B, heads, positions, K)."""
+    """`batch` sequences that look alike, as one call on (B, heads, positions, K). `unseen`: as `_unseen` says."""
     heads, groups, width = q_NHK.shape[1], k_SGK.shape[1], q_NHK.shape[2]
     k_BGSK = k_SGK.view(batch, -1, groups, width).transpose(1, 2)
     v_BGSK = v_SGK.view(batch, -1, groups, v_SGK.shape[2]).transpose(1, 2)
     q_BHTK = q_NHK.view(batch, -1, heads, width).transpose(1, 2)
-    triangle = see.plain_causal(index) and see.queries[index] > 1
-    mask = None if triangle or see.everything(index) else see.mask(index, q_NHK.device)
     y_BHTK = F.scaled_dot_product_attention(
         q_BHTK,
         k_BGSK,
         v_BGSK,
-        attn_mask=mask,
-        is_causal=triangle,
+        attn_mask=unseen if isinstance(unseen, Tensor) else None,
+        is_causal=unseen is True,
         scale=scale,
         dropout_p=dropout,
         enable_gqa=heads != groups,

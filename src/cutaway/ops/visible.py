@@ -2,6 +2,7 @@
 
 Sequences of any length lie end to end. The queries of a sequence are the last of its keys: with S keys and T queries,
 query t stands at key S - T + t. So a cached step (one query, many keys) and a full pass (as many of each) are one rule.
+Where everything is seen (`causal=False`, no window) the keys may be another sequence's, of any number: an encoder's.
 T query position · S key position · N queries of all sequences.   Read next: ops/attend.py
 """
 
@@ -34,7 +35,8 @@ class Visible:
     def __post_init__(self) -> None:
         if len(self.queries) != len(self.keys):
             raise BadInput(f"{len(self.queries)} sequences of queries, {len(self.keys)} of keys", field="Visible.keys")
-        if any(queries > keys for queries, keys in zip(self.queries, self.keys, strict=True)):
+        aligned = self.causal or self.window is not None
+        if aligned and any(queries > keys for queries, keys in zip(self.queries, self.keys, strict=True)):
             raise BadInput("a sequence has more queries than keys", field="Visible.queries")
         if self.window is not None and self.window < 1:
             raise BadInput(f"must be at least 1, is {self.window}", field="Visible.window")
