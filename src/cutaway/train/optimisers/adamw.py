@@ -1,0 +1,55 @@
+"""AdamW: Adam with the decay beside the step, not in the gradient, so that no weight's decay hangs on its gradients.
+
+Loshchilov and Hutter 2017 (arXiv 1711.05101), algorithm 2.   w = (1 - rate * decay) w;   then Adam's step
+Norms and biases do not decay; tables do unless told otherwise.
+Read next: train/optimisers/adam.py, train/optimisers/sorting.py
+"""
+
+# pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.train.optimisers.adam import Form, fused, fusible, move
+from cutaway.train.optimisers.bounds import at_least, fractions
+from cutaway.train.optimisers.descent import Descent, Group, Pace
+from cutaway.train.optimisers.sorting import sort
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """`decay_tables`: whether token and position tables decay. `form`: see Adam."""
+
+    elementwise: ClassVar[bool] = True
+    rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    decay: float = 0.1
+    decay_tables: bool = True
+    form: Form = "fused"
+
+    def __post_init__(self) -> None:
+        at_least(self, 0.0, "rate", "eps", "decay")
+        fractions(self, "betas")
+
+    def build(self, module: nn.Module) -> Descent:
+        weights = sort(module)
+        decayed = Group(self, weights.decayed(self.decay_tables), self.decay)
+        return Descent([decayed, Group(self, weights.undecayed(self.decay_tables))])
+
+    def slots(self, weight: Tensor) -> dict[str, Tensor]:
+        return {"first": torch.zeros_like(weight), "second": torch.zeros_like(weight)}
+
+    def update(
+        self, weights: list[Tensor], gradients: list[Tensor], slots: dict[str, list[Tensor]], pace: Pace
+    ) -> None:
+        if self.form == "fused" and fusible(weights, gradients):
+            return fused(torch._fused_adamw_, weights, gradients, slots, pace, self.betas, self.eps)
+        if pace.decay:
+            torch._foreach_mul_(weights, 1 - pace.rate * pace.decay)
+        move(self.form, weights, gradients, slots, pace, self.betas, self.eps)
