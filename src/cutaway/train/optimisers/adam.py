@@ -104,7 +104,7 @@ def move(
         adam(*one, pace, betas, eps)
 
 
-def fusible(weights: list[Tensor], gradients: Sequence[Tensor]) -> bool:
+def fusible(weights: list[Tensor], gradients: list[Tensor]) -> bool:
     """Whether torch's kernel takes them: all of one kind, on a device that has it."""
     kinds = {(one.device, one.dtype) for one in (*weights, *gradients)}
     return len(kinds) == 1 and weights[0].device.type in KERNELS and weights[0].is_floating_point()
