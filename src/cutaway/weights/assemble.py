@@ -5,8 +5,8 @@ Read next: weights/huggingface.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cutaway.base.errors import BadInput
-from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.embedding import Embedding
 from cutaway.nn.linear import Linear
 from cutaway.nn.quantised import QuantisedEmbedding, QuantisedLinear
 from cutaway.ops.packed import Packed
+from cutaway.weights.architectures.architecture import Model, Spec
 
 Shape = tuple[int, ...]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -41,21 +41,45 @@ class Source(Protocol):
         ...
 
 
-def parameters_of(spec: Decoder) -> dict[str, Shape]:
+def parameters_of(spec: Spec) -> dict[str, Shape]:
     """Name and shape of each parameter that the spec's module has, whatever its size, without making room for it."""
-    kinds = tuple(dict.fromkeys(spec.blocks))
-    small = hollow(replace(spec, blocks=kinds))
+    small = hollow(_each_kind_once(spec))
     shapes = {name: tuple(parameter.shape) for name, parameter in small.named_parameters()}
-    outside = {name: shape for name, shape in shapes.items() if not name.startswith("blocks.")}
-    inside: dict[str, dict[str, Shape]] = {}
-    for name, shape in shapes.items():
-        if name.startswith("blocks."):
-            _, kind, rest = name.split(".", 2)
-            inside.setdefault(kind, {})[rest] = shape
-    for layer, block in enumerate(spec.blocks):
-        for rest, shape in inside[str(kinds.index(block))].items():
-            outside[f"blocks.{layer}.{rest}"] = shape
-    return outside
+    for path, blocks in _stacks(spec):
+        kinds = tuple(dict.fromkeys(blocks))
+        inside: dict[str, dict[str, Shape]] = {}
+        for name in [name for name in shapes if name.startswith(path)]:
+            kind, _, rest = name.removeprefix(path).partition(".")
+            inside.setdefault(kind, {})[rest] = shapes.pop(name)
+        for layer, block in enumerate(blocks):
+            shapes |= {f"{path}{layer}.{rest}": shape for rest, shape in inside[str(kinds.index(block))].items()}
+    return shapes
+
+
+def _is_stack(held: Any) -> bool:
+    return isinstance(held, tuple) and bool(held) and all(map(is_dataclass, held))
+
+
+def _stacks(spec: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The tuples of blocks in a value, each behind the path of the list that holds their modules ("blocks.")."""
+    for field in fields(spec):
+        held = getattr(spec, field.name)
+        if _is_stack(held):
+            yield f"{path}{field.name}.", held
+        elif is_dataclass(held):
+            yield from _stacks(held, f"{path}{field.name}.")
+
+
+def _each_kind_once(spec: Any) -> Any:
+    """The value with its tuples of blocks cut down to those that differ."""
+    cut = {}
+    for field in fields(spec):
+        held = getattr(spec, field.name)
+        if _is_stack(held):
+            cut[field.name] = tuple(dict.fromkeys(held))
+        elif is_dataclass(held) and any(_stacks(held)):
+            cut[field.name] = _each_kind_once(held)
+    return replace(spec, **cut)
 
 
 class Unfilled(TorchFunctionMode):
@@ -65,13 +89,13 @@ class Unfilled(TorchFunctionMode):
         return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
-def hollow(spec: Decoder) -> DecoderModel:
+def hollow(spec: Spec) -> Model:
     """The spec's module with shapes but without numbers, on the "meta" device."""
     with torch.device("meta"), Unfilled():
         return spec.build()
 
 
-def assemble(spec: Decoder, source: Source, dtype: torch.dtype | None, device: str) -> DecoderModel:
+def assemble(spec: Spec, source: Source, dtype: torch.dtype | None, device: str) -> Model:
     """The spec's module with the source's numbers, in evaluation mode.
 
     `dtype=None`: float32 on the CPU, where its products are the fastest, and the source's own precision elsewhere.

@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cutaway.base.paths import atomic
-from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.ops.packed import Packed
-from cutaway.weights.architectures.architecture import Architecture
+from cutaway.weights.architectures.architecture import Architecture, Model, Spec
 from cutaway.weights.architectures.place import place_of
 from cutaway.weights.architectures.table import home_of
 from cutaway.weights.assemble import parameters_of
@@ -35,8 +34,8 @@ Group = tuple[str, list[str]]  # a tensor's name in the file, and our parameters
 
 
 def write_folder(
-    module: DecoderModel,
-    spec: Decoder,
+    module: Model,
+    spec: Spec,
     folder: str | Path,
     *,
     extra: Mapping[str, Any] | None = None,
@@ -45,7 +44,7 @@ def write_folder(
     """Writes a folder that transformers loads with equal logits, in the module's own precision.
 
     `extra`: further fields for config.json, such as `eos_token_id`; `shard`: the most bytes in one file. Weights of an
-    earlier model in the folder are replaced, everything else in it is left alone. Raises BadInput for a decoder that no
+    earlier model in the folder are replaced, everything else in it is left alone. Raises BadInput for a model that no
     known architecture can hold.
     """
     folder = Path(folder)
@@ -57,7 +56,7 @@ def write_folder(
         [SINGLE] if len(shards) == 1 else [f"model-{n:05}-of-{len(shards):05}.safetensors" for n in _from_one(shards)]
     )
     for file, groups in zip(names, shards, strict=True):
-        tensors = {held: _held(module, spec, architecture, ours) for held, ours in groups}
+        tensors = {held: _held(module, architecture, ours) for held, ours in groups}
         with atomic(folder / file) as partial:
             save_file(tensors, partial, metadata={"format": "pt"})
     keep = {*names, CONFIG}
@@ -74,18 +73,19 @@ def write_folder(
     _write_json(folder / CONFIG, told)
 
 
-def _groups(spec: Decoder, architecture: Architecture) -> list[Group]:
+def _groups(spec: Spec, architecture: Architecture) -> list[Group]:
     """The file's tensors, each with those of our parameters that it holds, in order of their parts."""
     groups: dict[str, list[str]] = {}
+    drop = architecture.prefix if architecture.bare(spec) else ""
     for ours in parameters_of(spec):
-        groups.setdefault(place_of(architecture.names, ours).name, []).append(ours)
+        groups.setdefault(place_of(architecture.names, ours).name.removeprefix(drop), []).append(ours)
     for name, members in groups.items():
         members.sort(key=lambda ours: place_of(architecture.names, ours).part)
         assert len(members) == place_of(architecture.names, members[0]).part[1], name
     return list(groups.items())
 
 
-def _split(groups: list[Group], module: DecoderModel, most: int) -> list[list[Group]]:
+def _split(groups: list[Group], module: Model, most: int) -> list[list[Group]]:
     """Fills one file after the other; a tensor larger than `most` gets its own."""
     shards: list[list[Group]] = [[]]
     room = most
@@ -99,14 +99,13 @@ def _split(groups: list[Group], module: DecoderModel, most: int) -> list[list[Gr
     return shards
 
 
-def _held(module: DecoderModel, spec: Decoder, architecture: Architecture, ours: list[str]) -> Tensor:
+def _held(module: Model, architecture: Architecture, ours: list[str]) -> Tensor:
     """One tensor of the file, from our parameters."""
     place = place_of(architecture.names, ours[0])
-    head_dim = getattr(spec.blocks[0].mixer, "head_dim", 1)
-    return place.put([plain(held(module, name)).cpu() for name in ours], head_dim).contiguous()
+    return place.put([plain(held(module, name)).cpu() for name in ours], head_dim=1).contiguous()
 
 
-def _bytes(module: DecoderModel, ours: list[str]) -> int:
+def _bytes(module: Model, ours: list[str]) -> int:
     whole = [held(module, name) for name in ours]
     return sum(math.prod(one.shape) * (4 if isinstance(one, Packed) else one.element_size()) for one in whole)
 

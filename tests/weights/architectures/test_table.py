@@ -1,4 +1,4 @@
-"""Each architecture reads what it writes; and whatever stands in a config.json, it is a decoder or one clear line."""
+"""Each architecture reads what it writes; and whatever stands in a config.json, it is a model or one clear line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutaway.base.errors import BadInput
-from cutaway.models.decoder import Decoder
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Gated, Plain
@@ -51,6 +50,25 @@ GPT = {
     "resid_pdrop": 0.1,
     "tie_word_embeddings": False,
 }
+BERT = {
+    "architectures": ["BertForTokenClassification"],
+    "vocab_size": 40,
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "max_position_embeddings": 16,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.2,
+    "classifier_dropout": None,
+    "type_vocab_size": 2,
+    "id2label": {"0": "a", "1": "b", "2": "c"},
+    "tie_word_embeddings": True,
+    "is_decoder": False,
+    "position_embedding_type": "absolute",
+}
 BASES: dict[str, dict[str, Any]] = {
     "llama": LLAMA,
     "mistral": LLAMA | {"sliding_window": 4},
@@ -60,13 +78,14 @@ BASES: dict[str, dict[str, Any]] = {
     "gemma3_text": GEMMA | {"rope_local_base_freq": 100.0, "rope_parameters": None, "sliding_window_pattern": 2},
     "gpt2": GPT | {"n_inner": 40, "activation_function": "gelu_new", "scale_attn_by_inverse_layer_idx": True},
     "openai-gpt": GPT | {"afn": "gelu"},
+    "bert": BERT,
 }
 
 
 WRITTEN = sorted(BASES)  # all but those that are read in part
 
 
-def read(model_type: str, **changed: Any) -> Decoder:
+def read(model_type: str, **changed: Any) -> Any:
     fields = Fields({"model_type": model_type, **BASES[model_type], **changed}, "config.json")
     return fields.told(lambda: architecture_of(fields).spec(fields))
 

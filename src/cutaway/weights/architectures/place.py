@@ -9,13 +9,14 @@ R rows (outputs) · C columns (inputs).   Read next: weights/architectures/gpt2.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-PATTERN = "blocks.*."
+LAYER = re.compile(r"\.(\d+)\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +65,10 @@ def place_of(names: Names, ours: str) -> Place:
     `names` maps modules, with `*` for the layer: "blocks.*.mixer.query" to "model.layers.*.self_attn.q_proj".
     """
     module, _, kind = ours.rpartition(".")
-    layer = ""
-    if module.startswith("blocks."):
-        _, layer, inside = module.split(".", 2)
-        module = PATTERN + inside
-    found = names[module]
+    layer = LAYER.search(module)
+    found = names[LAYER.sub(".*.", module, count=1)]
     place = Place(name=found) if isinstance(found, str) else found
-    return replace(place, name=f"{place.name.replace('*', layer)}.{kind}")
+    return replace(place, name=f"{place.name.replace('*', layer[1] if layer else '')}.{kind}")
 
 
 def pairs(rows: int, head_dim: int) -> Tensor:

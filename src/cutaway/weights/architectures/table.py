@@ -1,4 +1,4 @@
-"""The architectures that checkpoints may name, and which of them can hold a given decoder.
+"""The architectures that checkpoints may name, and which of them can hold a given model.
 
 Read next: weights/architectures/llama.py
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from cutaway.base.errors import BadInput
-from cutaway.models.decoder import Decoder
-from cutaway.weights.architectures.architecture import Architecture
+from cutaway.weights.architectures.architecture import Architecture, Spec
+from cutaway.weights.architectures.bert import BERT
 from cutaway.weights.architectures.gemma2 import GEMMA2
 from cutaway.weights.architectures.gemma3 import GEMMA3, WITH_PICTURES
 from cutaway.weights.architectures.gpt2 import GPT2
@@ -20,7 +20,7 @@ from cutaway.weights.architectures.qwen2 import QWEN2
 from cutaway.weights.architectures.qwen3 import QWEN3
 from cutaway.weights.fields import Fields
 
-# By config.json's `model_type`. The order is that in which a home for a decoder is looked for.
+# By config.json's `model_type`. The order is that in which a home for a model is looked for.
 ARCHITECTURES = {
     "llama": LLAMA,
     "mistral": MISTRAL,
@@ -31,6 +31,7 @@ ARCHITECTURES = {
     "gemma3": WITH_PICTURES,
     "gpt2": GPT2,
     "openai-gpt": OPENAI_GPT,
+    "bert": BERT,
 }
 
 
@@ -42,18 +43,19 @@ def architecture_of(fields: Fields) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def home_of(spec: Decoder) -> tuple[Architecture, dict[str, Any]]:
-    """An architecture that can hold a decoder, and its config.json. Raises BadInput where none can.
+def home_of(spec: Spec) -> tuple[Architecture, dict[str, Any]]:
+    """An architecture that can hold a model, and its config.json. Raises BadInput where none can.
 
     The proof is in the reading: what is written must come back as the very same value.
     """
     for architecture in ARCHITECTURES.values():
+        if not isinstance(spec, architecture.holds):
+            continue
         try:
             config = architecture.config(spec)
             if architecture.spec(Fields(config, "config.json")) == spec:
                 return architecture, {"model_type": architecture.model_type, **config}
         except BadInput:
             continue
-    raise BadInput(
-        f"no architecture that other programs know has this shape (known: {', '.join(ARCHITECTURES)})", field="Decoder"
-    )
+    said = f"no architecture that other programs know has this shape (known: {', '.join(ARCHITECTURES)})"
+    raise BadInput(said, field=type(spec).__name__)

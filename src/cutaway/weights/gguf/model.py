@@ -43,6 +43,7 @@ def read_model(
     architecture = architecture_named(file.metadata, path)
     spec = read_spec(file, architecture)
     module = assemble(spec, GgufSource(file, architecture, spec), wanted, device)
+    assert isinstance(module, DecoderModel)  # llama.cpp's encoders are not read here
     has_tokenizer = "tokenizer.ggml.model" in file.metadata
     return module, Tokenizer.from_gguf(file.metadata, source=path) if has_tokenizer else None
 
