@@ -1,5 +1,7 @@
 """A block: a mixer, which lets tokens see each other, and a feed, which works on each alone, both added to a residual.
 
+Between them may stand a cross part, which reads an encoder's output (arXiv 1706.03762, section 3.1).
+
 Where the norms stand tells the families apart; x is the residual:
   pre-norm  (GPT-2, Llama; arXiv 2002.04745)   x + part(before(x))
   post-norm (Transformer, GPT-1, BERT)         outside(x + part(x))
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
+from cutaway.nn.attention.cross import Cross
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost
 from cutaway.nn.norms import LayerNorm, RMSNorm
@@ -38,6 +41,7 @@ class Block:
 
     mixer: Part
     feed: Part
+    cross: Cross | None = None
     before: Norm | None = None
     after: Norm | None = None
     outside: Norm | None = None
@@ -51,32 +55,41 @@ class Block:
         return BlockModule(dim, self)
 
     def streams(self, dim: int) -> tuple[Stream, ...]:
-        return self.mixer.streams(dim) + self.feed.streams(dim)
+        cross = self.cross.streams(dim) if self.cross is not None else ()
+        return self.mixer.streams(dim) + cross + self.feed.streams(dim)
 
-    def cost(self, dim: int, tokens: int, length: int) -> Cost:
-        norms = [norm.cost(dim, tokens, length) * 2 for norm in (self.before, self.after, self.outside) if norm]
+    def cost(self, dim: int, tokens: int, length: int, source: int | None = None) -> Cost:
+        """`source`: tokens of what the cross part reads, as many as `length` if None."""
         parts = [self.mixer.cost(dim, tokens, length), self.feed.cost(dim, tokens, length)]
-        return sum([*parts, *norms], Cost())
+        parts += [self.cross.cost(dim, tokens, length, source)] if self.cross is not None else []
+        norms = [norm.cost(dim, tokens, length) for norm in (self.before, self.after, self.outside) if norm]
+        return sum([*parts, *(norm * len(parts) for norm in norms)], Cost())
 
 
 class BlockModule(nn.Module):
-    """x (N, D) -> (N, D); reports its parts' reports under `mixer.` and `feed.`."""
+    """x (N, D) -> (N, D); reports its parts' reports under `mixer.`, `cross.` and `feed.`."""
 
     def __init__(self, dim: int, spec: Block):
         super().__init__()
         self.spec = spec
         self.mixer_norms = Norms(dim, spec)
         self.mixer = spec.mixer.build(dim)
+        if spec.cross is not None:
+            self.cross_norms = Norms(dim, spec)
+            self.cross = spec.cross.build(dim)
         self.feed_norms = Norms(dim, spec)
         self.feed = spec.feed.build(dim)
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
         x_ND, mixer_report = self._add(x_ND, self.mixer, self.mixer_norms, context)
+        cross_report: dict[str, Any] = {}
+        if self.spec.cross is not None:
+            x_ND, cross_report = self._add(x_ND, self.cross, self.cross_norms, context)
         x_ND, feed_report = self._add(x_ND, self.feed, self.feed_norms, context)
-        if not mixer_report and not feed_report:
+        if not (mixer_report or cross_report or feed_report):
             return x_ND, {}
-        named = {f"mixer.{name}": value for name, value in mixer_report.items()}
-        return x_ND, named | {f"feed.{name}": value for name, value in feed_report.items()}
+        named = {"mixer": mixer_report, "cross": cross_report, "feed": feed_report}
+        return x_ND, {f"{part}.{name}": value for part, report in named.items() for name, value in report.items()}
 
     def _add(self, x_ND: Tensor, part: nn.Module, norms: Norms, context: Context) -> tuple[Tensor, dict[str, Any]]:
         """outside(x + dropout(after(part(before(x)))))."""

@@ -136,8 +136,9 @@ class Memories:
             self._lay([parts[one] for one in sequences], origins)
 
     def _lay(self, parts: list[Tensor], origins: list[object]) -> None:
-        counts = tuple(part.shape[0] for part in parts)
-        rows_S = _room(sum(counts), self.rows_S.shape[1:], self.rows_S.dtype, self.rows_S.device)
-        for room, part in zip(rows_S.split(counts), parts, strict=True):
-            room.copy_(part)
+        dtype, counts = self.rows_S.dtype, tuple(part.shape[0] for part in parts)
+        if self.rows_S.ndim < 3:
+            rows_S = torch.cat(parts).to(dtype)
+        else:  # head by head, as `_room` says
+            rows_S = torch.cat([part.transpose(0, 1) for part in parts], 1).to(dtype).transpose(0, 1)
         self.rows_S, self.counts, self._origins = rows_S, counts, origins

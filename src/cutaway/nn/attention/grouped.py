@@ -22,7 +22,8 @@ from cutaway.nn.norms import LayerNorm, RMSNorm
 from cutaway.nn.positions import Rope
 from cutaway.nn.quantised import Fan
 from cutaway.nn.stream import Stream
-from cutaway.ops.attend import attention_weights
+from cutaway.ops.attend import Bias, attention_weights
+from cutaway.ops.visible import Visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,14 +116,11 @@ class GroupedQueryAttention(nn.Module):
         (k_SGK, v_SGK), see = context.extend(window=spec.window, key=k_NGK, value=v_NGK)
         q_NHK, v_SGK = q_NHK.to(k_SGK.dtype), v_SGK.to(k_SGK.dtype)  # a cache keeps its own precision
         dropout = spec.dropout if self.training else 0.0
-        y_NHK = forms.attend(q_NHK, k_SGK, v_SGK, see, scale=self.scale, softcap=spec.softcap, dropout=dropout)
+        told = {} if context.bias is None else {"bias": context.bias(see)}
+        y_NHK = forms.attend(q_NHK, k_SGK, v_SGK, see, scale=self.scale, softcap=spec.softcap, dropout=dropout, **told)
         report = {}
         if "attention" in context.want:
-            entropies = [
-                _entropy(attention_weights(q, k, see.mask(index, q.device), scale=self.scale, softcap=spec.softcap))
-                for index, (q, k) in enumerate(zip(q_NHK.split(see.queries), k_SGK.split(see.keys), strict=True))
-            ]
-            report["entropy_NH"] = torch.cat(entropies)
+            report["entropy_NH"] = entropy(q_NHK, k_SGK, see, scale=self.scale, softcap=spec.softcap, **told)
         return self.out(y_NHK.flatten(-2).to(x_ND.dtype), context), report
 
     def _tables(self, rope: Rope, dtype: torch.dtype, context: Context) -> tuple[Tensor, Tensor]:
@@ -130,6 +128,20 @@ class GroupedQueryAttention(nn.Module):
         return context.once((rope, dtype), lambda: rope.tables(context, dtype))
 
 
-def _entropy(weights_HTS: Tensor) -> Tensor:
-    """Of each row, in nats, as (T, H)."""
-    return torch.special.entr(weights_HTS).sum(-1).transpose(0, 1)
+def entropy(
+    q_NHK: Tensor,
+    k_SGK: Tensor,
+    see: Visible,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    bias: Bias | None = None,
+) -> Tensor:
+    """Of each query's and head's weights, in nats, as (N, H)."""
+    found = []
+    for index, (q_THK, k_sGK) in enumerate(zip(q_NHK.split(see.queries), k_SGK.split(see.keys), strict=True)):
+        bias_HTS = None if bias is None else bias(index)
+        mask_TS = see.mask(index, q_THK.device)
+        weights_HTS = attention_weights(q_THK, k_sGK, mask_TS, scale=scale, softcap=softcap, bias_HTS=bias_HTS)
+        found.append(torch.special.entr(weights_HTS).sum(-1).transpose(0, 1))
+    return torch.cat(found)
