@@ -10,6 +10,7 @@ Read next: ops/multiply/readable.py, ops/multiply/fast.py
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from cutaway.base.errors import BadInput
 from cutaway.ops.blocks.format import BlockFormat
 from cutaway.ops.multiply.bags import Bags
 from cutaway.ops.multiply.nibbles import Nibbles
+from cutaway.ops.multiply.unpacked import unpacked
 
 Few = Nibbles | Bags
 """A matrix repacked for products with a few rows."""
@@ -40,6 +42,7 @@ class Packed(nn.Module):
         self.format = format
         self.shape = torch.Size((blocks.shape[0], blocks.shape[1] // format.bytes * format.weights))
         self.copies: dict[type[Few], Few] = {}
+        self.wide: Tensor | None = None
         self.register_load_state_dict_pre_hook(_make_room)
 
     def few(self, exact: bool = False) -> Few | None:
@@ -49,11 +52,26 @@ class Packed(nn.Module):
         """
         return _few(self, exact)
 
+    def many(self) -> Tensor | None:
+        """The weights (R, C) in bfloat16, for products with many rows; None where there is no room to keep them."""
+        if self.wide is None and self.blocks.device.type == "cpu":
+            self.wide = unpacked(self.blocks, self.format)
+        return self.wide
+
+    def _drop(self) -> None:
+        """Forgets all copies: the blocks are no longer those that they were made from."""
+        self.copies.clear()
+        self.wide = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Packed:
+        # Copies are made again when asked for: the room for unpacked ones is counted.
+        return Packed(blocks=deepcopy(self.blocks, memo), format=self.format)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Packed:
         before = self.blocks
         super()._apply(fn, recurse)
         if self.blocks is not before:
-            self.copies.clear()
+            self._drop()
         return self
 
     def extra_repr(self) -> str:
@@ -113,4 +131,4 @@ def _make_room(packed: Packed, state_dict: dict[str, Tensor], prefix: str, *rest
     """Before blocks are loaded: new memory for them, as the old may be a file that is mapped for reading only."""
     if f"{prefix}blocks" in state_dict:
         packed.blocks = torch.empty_like(packed.blocks, memory_format=torch.contiguous_format)
-        packed.copies.clear()
+        packed._drop()

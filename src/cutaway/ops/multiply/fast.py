@@ -3,6 +3,7 @@
 Few rows are bound by reading the weights: they are multiplied where they lie, in half-bytes (ops/multiply/nibbles.py)
 or in bytes (ops/multiply/bags.py). Many rows are bound by arithmetic: weights are unpacked a slab at a time and go
 through an ordinary matrix product (ops/multiply/slabs.py). So does whatever needs a gradient or lies on another device.
+Rows in bfloat16 find a small model's weights unpacked already (ops/multiply/unpacked.py).
 
     multiply_fast      4-bit weights round activations to bfloat16 up to 16 rows; all else is fp32
     multiply_exact     fp32 always, as the readable form; 4-bit weights take a byte each in their copy
@@ -15,6 +16,7 @@ All have the signature of ops/multiply/readable.py.   Read next: bench/matmul.py
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.ops.multiply.nibbles import Nibbles
@@ -25,6 +27,8 @@ from cutaway.ops.packed import Joined, Packed
 def multiply_fast(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
     """x (N, C) times a packed (R, C) matrix -> (N, R) in x's dtype; the gradient reaches x."""
     y = _few(x_NC, packed, exact=False)
+    if y is None and x_NC.dtype == torch.bfloat16:
+        y = _many(x_NC, packed)
     return multiply_slabs(x_NC, packed.blocks, packed.format) if y is None else y
 
 
@@ -37,6 +41,8 @@ def multiply_exact(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
 def multiply_bfloat16(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
     """The same, products of many rows rounded to bfloat16."""
     y = _few(x_NC, packed, exact=False)
+    if y is None:
+        y = _many(x_NC, packed)
     return multiply_slabs(x_NC, packed.blocks, packed.format, torch.bfloat16) if y is None else y
 
 
@@ -47,3 +53,11 @@ def _few(x_NC: Tensor, packed: Packed | Joined, exact: bool) -> Tensor | None:
         return None
     few = packed.few(exact)
     return None if few is None or count > few.most else few.times(x_NC)
+
+
+def _many(x_NC: Tensor, packed: Packed | Joined) -> Tensor | None:
+    """The product in bfloat16 if there is something to multiply, and room for unpacked weights."""
+    if not len(x_NC) or not x_NC.is_cpu or (x_NC.requires_grad and torch.is_grad_enabled()):
+        return None
+    w_RC = packed.many() if isinstance(packed, Packed) else None
+    return None if w_RC is None else F.linear(x_NC.bfloat16(), w_RC).to(x_NC.dtype)
