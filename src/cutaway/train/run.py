@@ -1,0 +1,174 @@
+"""A run as a folder: what was asked for, what came of it step by step, and from where it can go on.
+
+    run.json   metrics.jsonl   samples/   checkpoints/   tokenizer.json ...   and, once it has ended, a model to open
+Killed at any moment, it goes on from its last whole checkpoint: figures written after that are dropped, the steps made
+again.   Read next: train/checkpoints.py, train/metrics.py
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from cutaway import __version__
+from cutaway.base.errors import BadInput, CutawayError
+from cutaway.base.paths import atomic
+from cutaway.base.values import from_plain, to_plain
+from cutaway.train.checkpoints import Checkpoints
+from cutaway.train.metrics import Line, Metrics
+
+FORMAT = 1
+CARD, FIGURES, SAMPLES, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "samples", "checkpoints", ".lock"
+PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
+
+
+class Run:
+    """A run's folder. Made by `create` or `open`; `recipe` is the plain form of the recipe that it was made with."""
+
+    def __init__(self, folder: Path, card: dict[str, Any]):
+        self.folder, self.card = folder, card
+        self.metrics = Metrics(folder / FIGURES)
+        self.checkpoints = Checkpoints(folder / CHECKPOINTS)
+
+    @classmethod
+    def create(cls, folder: str | Path, name: str, recipe: Any, *, hardware: Mapping[str, Any] | None = None) -> Run:
+        """A new run of the value `recipe`, known as `name`. Raises BadInput for a folder that holds something."""
+        folder = Path(folder).absolute()
+        if (folder / CARD).exists():
+            raise BadInput(f"holds a run already: continue it with --resume {folder}", source=folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise BadInput("is not empty: a run needs a folder of its own", source=folder)
+        card = {
+            "format": FORMAT,
+            "name": name,
+            "seed": getattr(recipe, "seed", None),
+            "recipe": to_plain(recipe),
+            "versions": _versions(),
+            "hardware": dict(hardware or {}),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        run = cls(folder, card)
+        with run.writing(), atomic(folder / CARD) as partial:
+            partial.write_text(json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """The run in a folder. Raises BadInput where there is none, or one that a later version wrote."""
+        folder = Path(folder).absolute()
+        path = folder / CARD
+        if not path.is_file():
+            raise BadInput(f"holds no run (no {CARD})", source=folder)
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise BadInput(f"cannot be read: {error}", source=path) from error
+        if not isinstance(card, dict) or not isinstance(card.get("recipe"), dict):
+            raise BadInput("must hold a recipe", source=path, field="recipe")
+        if not isinstance(card.get("format"), int) or card["format"] > FORMAT:
+            raise BadInput("was written by a later version of Cutaway", source=path, field="format")
+        return cls(folder, card)
+
+    @property
+    def name(self) -> str:
+        return str(self.card.get("name", ""))
+
+    def recipe(self, table: Mapping[str, type]) -> Any:
+        """The recipe as a value. Raises BadInput, naming run.json and the field, for one that does not fit."""
+        return from_plain(self.card["recipe"], table, source=self.folder / CARD)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While this lasts, no other process can train in the folder. Raises BadInput where one does."""
+        lock = FileLock(self.folder / LOCK, timeout=0)
+        with self.writing():
+            try:
+                lock.acquire()
+            except Timeout:
+                raise BadInput("another process is training this run", source=self.folder) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def record(self, line: Line) -> None:
+        """Adds one step's figures to metrics.jsonl."""
+        with self.writing():
+            self.metrics.append(line)
+
+    def save(self, step: int, state: dict[str, Any], score: float | None = None) -> None:
+        """Writes a checkpoint of the state after `step`."""
+        with self.writing():
+            self.checkpoints.save(step, {**state, "recipe": self.card["recipe"]}, score)
+
+    def resume(self, say: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
+        """The last whole checkpoint, as (step, state), or None; figures behind it are dropped from metrics.jsonl.
+
+        Raises BadInput, naming the field, if run.json asks for something else than the checkpoint was made with.
+        """
+        self.checkpoints.clear()
+        found = self.checkpoints.latest(say)
+        if found is not None:
+            kept = found[1].pop("recipe", None)
+            changed = _difference(kept, self.card["recipe"])
+            if changed is not None:
+                message = "is not what the run was begun with: a run goes on with its own recipe, or starts anew"
+                raise BadInput(message, source=self.folder / CARD, field=f"recipe{changed and '.'}{changed}")
+        with self.writing():
+            self.metrics.truncate(found[0] if found else 0)
+        return found
+
+    def sample(self, name: str, text: str) -> Path:
+        """Writes samples/`name`.txt."""
+        path = self.folder / SAMPLES / f"{name}.txt"
+        with self.writing(), atomic(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+        return path
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A full disk or a folder that cannot be written becomes one clear line, which says what is safe."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            steps = self.checkpoints.steps()
+            safe = f"; the checkpoint of step {steps[-1]} is whole" if steps else ""
+            told = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+            raise CutawayError(f"{self.folder}: cannot be written: {told}{safe}") from error
+
+
+def _difference(old: Any, new: Any, where: str = "") -> str | None:
+    """The dotted place of the first difference between two plain values; None where they are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(name for name in new if name not in old)]:
+            inner = f"{where}.{name}" if where else name
+            if name not in old or name not in new:
+                return inner
+            found = _difference(old[name], new[name], inner)
+            if found is not None:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        found = (_difference(*pair, f"{where}.{at}") for at, pair in enumerate(zip(old, new, strict=True)))
+        return next((one for one in found if one is not None), None)
+    return None if old == new and type(old) is type(new) else where
+
+
+def _versions() -> dict[str, str]:
+    found = {"cutaway": __version__, "python": platform.python_version(), "system": sys.platform}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # taken from a folder on the path
+            found[package] = "?"
+    return found
