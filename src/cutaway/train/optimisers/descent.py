@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from cutaway.base.errors import BadInput
+from cutaway.train.shards import cut, is_sharded, shard, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +69,17 @@ class Group:
         weights = [self.weights[index].detach() for index in indices]
         gradients = [_dense(self.weights[index].grad, self.names[index]) for index in indices]
         slots = {name: [self.slots[index][name] for index in indices] for name in self.slots[indices[0]]}
-        if not any(isinstance(weight, DTensor) for weight in weights):
+        if not any(is_sharded(weight) for weight in weights):
             self.rule.update(weights, gradients, slots, pace)
         elif self.rule.elementwise:
-            local = [_shard(gradient, weight) for gradient, weight in zip(gradients, weights, strict=True)]
-            kept = {name: [_shard(held) for held in tensors] for name, tensors in slots.items()}
-            self.rule.update([_shard(weight) for weight in weights], local, kept, pace)
+            local = [shard(gradient, weight) for gradient, weight in zip(gradients, weights, strict=True)]
+            kept = {name: [shard(held) for held in tensors] for name, tensors in slots.items()}
+            self.rule.update([shard(weight) for weight in weights], local, kept, pace)
         else:
-            whole = [_whole(weight) for weight in weights]
-            self.rule.update(whole, [_whole(gradient) for gradient in gradients], slots, pace)
-            for weight, moved in zip(weights, whole, strict=True):
-                weight.copy_(_cut(moved, weight))
+            gathered = [whole(weight) for weight in weights]
+            self.rule.update(gathered, [whole(gradient) for gradient in gradients], slots, pace)
+            for weight, moved in zip(weights, gathered, strict=True):
+                weight.copy_(cut(moved, weight))
 
 
 class Descent:
@@ -147,21 +147,3 @@ def _dense(gradient: Tensor | None, name: str) -> Tensor:
 def _hollow(weight: Tensor) -> Tensor:
     """A tensor of the weight's whole shape, whatever part of it lies here, and of no content."""
     return torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _shard(tensor: Tensor, like: Tensor | None = None) -> Tensor:
-    """The part that lies here, cut as `like` is cut."""
-    if isinstance(tensor, DTensor) and isinstance(like, DTensor) and tensor.placements != like.placements:
-        tensor = tensor.redistribute(like.device_mesh, like.placements)
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _cut(whole: Tensor, like: Tensor) -> Tensor:
-    """`whole`, the same on every process, cut as `like` is cut; nothing is sent."""
-    if not isinstance(like, DTensor):
-        return whole
-    return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
