@@ -15,7 +15,12 @@ def test_a_short_name_is_fetched_before_it_is_opened(monkeypatch, tmp_path):
     done = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(opening, "bring", lambda name: done.append(("fetched", name)))
-    monkeypatch.setattr(loading, "load", lambda name, **options: done.append((name, options)))
+
+    def load(name, **options):
+        done.append((name, options))
+        return SimpleNamespace(speaks=True)
+
+    monkeypatch.setattr(loading, "load", load)
     context = SimpleNamespace(meta={})
     open_language(context, "smollm2-135m", device="cpu")  # type: ignore[arg-type]
     open_language(context, "owner/name")  # type: ignore[arg-type]
@@ -28,6 +33,20 @@ def test_a_short_name_is_fetched_before_it_is_opened(monkeypatch, tmp_path):
         ("owner/name", nothing),
         ("minilm", nothing),
     ]
+
+
+def test_an_encoder_will_do_where_nothing_is_to_be_written(monkeypatch, tmp_path):
+    brought = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "bring", brought.append)
+    monkeypatch.setattr(loading, "load", lambda name, **options: SimpleNamespace(speaks=False))
+    context = SimpleNamespace(meta={})
+    for name in ("minilm", "owner/name"):
+        with pytest.raises(BadInput, match=f"{name}: is an encoder.*turns texts to vectors"):
+            open_language(context, name)  # type: ignore[arg-type]
+        assert brought == [], "nothing is fetched for nothing"
+    assert not open_language(context, "minilm", mute=True).speaks  # type: ignore[arg-type]
+    assert brought == ["minilm"]
 
 
 def test_text_is_taken_as_given_and_a_dash_reads_all_of_stdin(monkeypatch):

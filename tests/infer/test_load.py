@@ -102,14 +102,6 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(name, tmp_path):
         cutaway.save(small(), tmp_path / name)
 
 
-def test_an_encoder_is_refused_before_it_is_fetched(monkeypatch, tmp_path):
-    monkeypatch.setenv("CUTAWAY_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match="encoder"):
-        cutaway.load("minilm")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(("path", "quant"), [("x.gguf", "q3_k"), ("folder", "f16")])
 def test_an_impossible_form_is_refused_and_nothing_is_written(path, quant, tmp_path):
     with pytest.raises(BadInput, match="quant"):

@@ -51,7 +51,7 @@ def open_model(
     text = None if prompt is None else read_text(prompt)
     if chat and text is None:
         raise BadInput("goes with --prompt", source="--chat")
-    language = open_language(context, model, dtype=dtype, device=device)
+    language = open_language(context, model, dtype=dtype, device=device, mute=True)
     if check:
         _check(language, model, as_json)
         return
@@ -102,7 +102,8 @@ def summary(model: str, language: Language, root: Part, length: int) -> list[str
     """Two lines: what it is, and what all of it takes."""
     spec = language.spec
     bits = 8 * root.bytes / root.parameters
-    head = "tied head" if spec.tied else "a head of its own"
+    own = "no head" if getattr(spec, "head", spec) is None else "a head of its own"
+    head = "tied head" if spec.tied else own
     return [
         f"{model}: vocab {spec.vocab}, dim {spec.dim}, {len(spec.blocks)} blocks, context {spec.length}, {head}",
         f"{root.parameters / 1e6:.1f} million parameters in {megabytes(root.bytes)} ({', '.join(root.formats)}; "

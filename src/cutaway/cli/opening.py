@@ -32,18 +32,25 @@ Dtype = Annotated[
 
 
 def open_language(
-    context: typer.Context, model: str, *, dtype: str | None = None, device: str | None = None
+    context: typer.Context, model: str, *, dtype: str | None = None, device: str | None = None, mute: bool = False
 ) -> Language:
-    """Open `model` with the threads asked for. A short name that is missing is fetched first, with a remark."""
+    """Open `model` with the threads asked for. A short name that is missing is fetched first, with a remark.
+
+    `mute`: a model that writes no text (an encoder) will do. Raises BadInput for one where it will not.
+    """
     if model in SHELF and not Path(model).is_dir():  # a folder of that name is the nearer one
-        refuse_mute(model)
+        if not mute:
+            refuse_mute(model)
         bring(model)
     threads.apply(context)
     console = messages()
     with console.status(f"opening {model} ...") if console.is_terminal else nullcontext():
         from cutaway.infer.load import load
 
-        return load(model, dtype=dtype, device=device)
+        language = load(model, dtype=dtype, device=device)
+    if not (mute or language.speaks):
+        raise BadInput("is an encoder: it turns texts to vectors (embed), it writes none", source=model)
+    return language
 
 
 def read_text(given: str) -> str:

@@ -1,12 +1,13 @@
-"""A language model as its user meets it: text in, text out, or ids in, logits out.
+"""A language model as its user meets it: text in, text out, or ids in, logits out. An encoder turns texts to vectors.
 
-B batch · T position · V vocabulary.   Read next: infer/continuation.py, infer/sampler.py
+B batch · T position · V vocabulary.   Read next: infer/continuation.py, infer/sampler.py, infer/embedding.py
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +18,13 @@ from cutaway.base.names import did_you_mean
 from cutaway.infer.answer import Answer, FinishReason, Piece, StopText
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.decoding import Decoding
+from cutaway.infer.embedding import Pooling, embed
 from cutaway.infer.sampler import choose
-from cutaway.models.decoder import Decoder, DecoderModel
+from cutaway.models.decoder import DecoderModel
+from cutaway.models.encoder import EncoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.forms import FAST, Forms
+from cutaway.weights.architectures.architecture import Model, Spec
 from cutaway.weights.parameters import unsound
 
 if TYPE_CHECKING:
@@ -30,40 +34,52 @@ Prompt = str | Sequence[dict[str, Any]] | Sequence[int]
 
 
 class Language:
-    """A decoder with its tokenizer. `source` is where it came from, for messages."""
+    """A model with its tokenizer: a decoder speaks, an encoder embeds. `source` is where it came from, for messages;
+    `pooling` how an encoder makes one vector of a text (None: the mean, as a unit vector)."""
 
     def __init__(
         self,
-        module: DecoderModel,
+        module: Model,
         tokenizer: Tokenizer | None = None,
         *,
         forms: Forms = FAST,
         source: str | None = None,
+        pooling: Pooling | None = None,
     ):
         self.module = module.eval()
         self.tokenizer = tokenizer
         self.forms = forms
         self.source = source
+        self.pooling = pooling or Pooling()
         place = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.dtype, self.device = place.dtype, place.device
         self._sound = False  # whether the weights were looked through
 
     @property
-    def spec(self) -> Decoder:
+    def spec(self) -> Spec:
         return self.module.spec
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it continues a text: what generate, chat and logits ask for."""
+        return isinstance(self.module, DecoderModel)
 
     def __repr__(self) -> str:
         return f"Language({self.source or 'in memory'}, {len(self.spec.blocks)} blocks of dim {self.spec.dim})"
 
     def __call__(self, ids_BT: Tensor) -> Tensor:
-        """ids (B, T) -> logits (B, T, V). Gradients flow as torch's present mode says."""
+        """ids (B, T) -> logits (B, T, V). Gradients flow as torch's present mode says.
+
+        Of an encoder: what its head says, hidden states (B, T, D) without one, classes (B, C) of a classifier.
+        """
         if ids_BT.ndim != 2:
             raise BadInput(f"must be (batch, position), has shape {tuple(ids_BT.shape)}", field="ids_BT")
         self.check_weights()
         lengths = (ids_BT.shape[1],) * ids_BT.shape[0]
-        context = Context.of(lengths, device=self.device, forms=self.forms)
+        causal = not isinstance(self.module, EncoderModel)
+        context = Context.of(lengths, device=self.device, forms=self.forms, causal=causal)
         logits_NV, _ = self.module(ids_BT.flatten().to(self.device), context)
-        return logits_NV.unflatten(0, tuple(ids_BT.shape))
+        return logits_NV if logits_NV.shape[0] != ids_BT.numel() else logits_NV.unflatten(0, tuple(ids_BT.shape))
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids of a prompt: a str is raw text, a list of dicts a chat in the model's own template, ints are ids."""
@@ -94,10 +110,10 @@ class Language:
 
     def continuation(self) -> Continuation:
         """A cache to hand to several `stream` calls: what a prompt shares with the one before is not read again."""
-        if self.device.type == "meta":
-            raise BadInput("a model on the meta device has shapes and no numbers", source=self.source, field="device")
+        module = self._decoder()
+        self._refuse_meta()
         self.check_weights()
-        return Continuation(self.module, self.forms, dtype=self.dtype, device=self.device)
+        return Continuation(module, self.forms, dtype=self.dtype, device=self.device)
 
     def generate(self, prompt: Prompt, *, held: Continuation | None = None, **options: Any) -> Answer:
         """The whole answer. `options` are the fields of `Decoding`: max_tokens, temperature (0), top_k, top_p, min_p,
@@ -112,12 +128,34 @@ class Language:
 
     def stream(self, prompt: Prompt, *, held: Continuation | None = None, **options: Any) -> Iterator[Piece]:
         """The answer piece by piece, one a token. Arguments as `generate`; they are checked before the first piece."""
+        self._decoder()
         decoding = _decoding(options)
         ids = self.encode(prompt)
         return self._stream(ids, decoding, held or self.continuation())
 
-    def embed(self, texts: Sequence[str]) -> Tensor:
-        raise CutawayError("a decoder has no text embedding of its own: embed with an encoder")
+    def embed(self, texts: Sequence[str], *, pooling: str | None = None) -> Tensor:
+        """One vector for each text, (number of texts, D), float32, on the CPU, whatever stands beside it in the list.
+
+        `pooling`: "mean", "cls", "max" or "pooler" in the place of the model's own. What is longer than the model
+        takes is cut. Raises BadInput for what is no list of texts, CutawayError where the model is no encoder.
+        """
+        if not isinstance(self.module, EncoderModel):
+            raise CutawayError("a decoder has no text embedding of its own: embed with an encoder")
+        if self.tokenizer is None:
+            raise BadInput("this model came without a tokenizer: texts cannot be read", source=self.source)
+        self._refuse_meta()
+        self.check_weights()
+        chosen = self.pooling if pooling is None else replace(self.pooling, by=pooling)
+        return embed(self.module, self.tokenizer, texts, chosen, forms=self.forms)
+
+    def _decoder(self) -> DecoderModel:
+        if not isinstance(self.module, DecoderModel):
+            raise BadInput("is an encoder: it turns texts to vectors (embed), it writes none", source=self.source)
+        return self.module
+
+    def _refuse_meta(self) -> None:
+        if self.device.type == "meta":
+            raise BadInput("a model on the meta device has shapes and no numbers", source=self.source, field="device")
 
     def _stream(self, ids: list[int], decoding: Decoding, held: Continuation) -> Iterator[Piece]:
         # The last token is never fed, so a prompt that fills the context still gets one token.

@@ -14,12 +14,14 @@ from cutaway.base.errors import BadInput, NotFound
 from cutaway.base.names import did_you_mean
 from cutaway.base.paths import expand
 from cutaway.infer.language import Language
+from cutaway.infer.sentence import read_pooling
+from cutaway.models.encoder import EncoderModel
 from cutaway.ops.forms import FAST, Forms
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.weights import hub
 from cutaway.weights.gguf.model import read_model
 from cutaway.weights.huggingface import read_folder
-from cutaway.weights.shelf import SHELF, get, refuse_mute
+from cutaway.weights.shelf import SHELF, get
 
 # What a folder's tokenizer is read from; without any of them the model is loaded without one.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt")
@@ -44,10 +46,11 @@ def load(
     path = locate(name)
     if path.is_file():
         module, tokenizer = read_model(path, dtype, device)
-    else:
-        module, _ = read_folder(path, dtype, device)
-        tokenizer = Tokenizer.from_folder(path) if any((path / file).is_file() for file in TOKENIZER_FILES) else None
-    return Language(module, tokenizer, forms=forms, source=name)
+        return Language(module, tokenizer, forms=forms, source=name)
+    module, _ = read_folder(path, dtype, device)
+    tokenizer = Tokenizer.from_folder(path) if any((path / file).is_file() for file in TOKENIZER_FILES) else None
+    pooling = read_pooling(path) if isinstance(module, EncoderModel) else None
+    return Language(module, tokenizer, forms=forms, source=name, pooling=pooling)
 
 
 def keep_pages() -> None:
@@ -66,7 +69,6 @@ def locate(name: str) -> Path:
         raise BadInput("is empty: a short name, a folder, a .gguf file or a hub id is needed", field="model")
     path = expand(name)
     if name in SHELF and not path.is_dir():
-        refuse_mute(name)
         return get(name)
     if path.is_dir():
         return path

@@ -1,7 +1,7 @@
 """A model taken apart: a tree of its parts with their sizes, arithmetic, cache, formats and the source of each.
 
 Sizes are counted on the module as it stands in memory; arithmetic and cache are what the parts' values say of
-themselves (`cost`, `streams`), so the root's numbers are those of `Decoder.cost(1, length)`.
+themselves (`cost`, `streams`), so the root's numbers are those of the model's `cost(1, length)`.
 A part's own FLOPs are those that none of its children does: an attention's scores and weighted sums.
 Read next: nn/cost.py, lab/tensors.py, cli/open.py
 """
@@ -21,9 +21,12 @@ from torch import nn
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.lab.tensors import held
-from cutaway.models.decoder import DecoderModel
+from cutaway.models.encoder import EncoderModel
+from cutaway.nn.embedding import Embedding
+from cutaway.nn.quantised import QuantisedEmbedding
 from cutaway.nn.stream import Stream
 from cutaway.ops.packed import Packed
+from cutaway.weights.architectures.architecture import Model
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -92,7 +95,7 @@ class Part:
         return self.kind, self.value, self.shape, self.formats, self.bytes, self.flops, below
 
 
-def anatomy(module: DecoderModel, *, length: int | None = None, dtype: torch.dtype = torch.float32) -> Part:
+def anatomy(module: Model, *, length: int | None = None, dtype: torch.dtype = torch.float32) -> Part:
     """The tree of a model. `length`: tokens of context that costs are stated at, the model's own if None.
 
     `dtype`: what it computes in, which the cache is held in.
@@ -106,7 +109,7 @@ def anatomy(module: DecoderModel, *, length: int | None = None, dtype: torch.dty
 class _Knife:
     """Walks a model; holds what is the same for all its parts."""
 
-    def __init__(self, model: DecoderModel, length: int, dtype: torch.dtype):
+    def __init__(self, model: Model, length: int, dtype: torch.dtype):
         self.model, self.dim, self.length, self.dtype = model, model.spec.dim, length, dtype
         self.total = sum(_learned(part) for part in model.modules() if not isinstance(part, Packed))
 
@@ -146,16 +149,19 @@ class _Knife:
         shapes = [tensor.shape for tensor in held(module)]
         if value is not None:
             # A norm of heads is as wide as a head, not as the model.
-            width = shapes[0][0] if shapes and len(shapes[0]) == 1 else self.dim
+            width = shapes[0][0] if shapes and len(shapes[0]) == 1 and not children else self.dim
             return value.cost(width, 1, self.length).flops
         if children:
             return sum(child.flops for child in children)
-        if module is self.model.embedding and not self.model.spec.tied:
+        scores = module is self.model.embedding and self.model.spec.tied
+        if isinstance(module, Embedding | QuantisedEmbedding) and not scores:
             return 0  # rows are looked up; only a tied table is also multiplied, as the head
         return sum(2 * math.prod(shape) for shape in shapes if len(shape) == 2)
 
     def _cache(self, value: Any, children: tuple[Part, ...]) -> tuple[float, int]:
-        """Bytes per further token, and for a sequence of the stated length."""
+        """Bytes per further token, and for a sequence of the stated length. An encoder keeps nothing."""
+        if isinstance(self.model, EncoderModel):
+            return 0.0, 0
         if value is self.model.spec or not callable(getattr(value, "streams", None)):
             return sum(child.cache_bytes for child in children), sum(child.kept_bytes for child in children)
         streams: tuple[Stream, ...] = value.streams(self.dim)

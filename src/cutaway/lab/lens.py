@@ -75,6 +75,8 @@ def look(language: Language, ids: Sequence[int], *, places: int = 1, top: int = 
         raise BadInput("there is nothing to look at", field="prompt")
     language.check_weights()
     module = language.module
+    if not language.speaks:
+        raise BadInput("guesses at the next token are a decoder's; an encoder makes none", source=language.source)
     context = Context.of(
         (len(ids),), device=language.device, forms=language.forms, want=frozenset({"attention", "residual"})
     )

@@ -28,6 +28,7 @@ from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost
 from cutaway.nn.embedding import Embedding
 from cutaway.nn.positions import Learned, Sinusoidal
+from cutaway.nn.stream import Stream
 
 Head = MaskedHead | SequenceClassifier | TokenClassifier
 
@@ -70,6 +71,10 @@ class Encoder:
 
     def build(self) -> EncoderModel:
         return EncoderModel(self)
+
+    def streams(self) -> tuple[tuple[Stream, ...], ...]:
+        """What each block keeps while decoding: an encoder does not decode, so nothing."""
+        return ((),) * len(self.blocks)
 
     def cost(self, tokens: int, length: int) -> Cost:
         """`tokens` of sequences of `length`, each seeing all of its own; nothing is kept between passes.

@@ -32,7 +32,7 @@ class Model:
     packages: tuple[Package, ...]
     files: tuple[File, ...]
     opens: str = ""
-    speaks: bool = True  # a decoder: what chat, generate and open take
+    speaks: bool = True  # it continues a text: what chat, generate and logits take
 
     @property
     def size(self) -> int:
@@ -197,9 +197,7 @@ def get(name: str) -> Path:
 
 
 def refuse_mute(name: str) -> None:
-    """Raises BadInput for a short name whose model is no decoder, before anything is fetched for nothing."""
+    """Raises BadInput for a short name whose model writes no text, before anything is fetched for nothing."""
     if name in SHELF and not SHELF[name].speaks:
-        message = (
-            f"is an encoder ({SHELF[name].architecture}), which cannot be opened yet; `cutaway get {name}` brings it"
-        )
-        raise BadInput(message, source=name)
+        said = f"is an encoder ({SHELF[name].architecture}): it turns texts to vectors, it writes none"
+        raise BadInput(f'{said}; in Python: cutaway.load("{name}").embed(texts)', source=name)

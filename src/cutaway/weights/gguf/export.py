@@ -21,7 +21,7 @@ from cutaway.ops.blocks.format import FORMATS
 from cutaway.ops.blocks.quantise import quantise
 from cutaway.ops.packed import Packed
 from cutaway.text.tokenizer import Tokenizer
-from cutaway.weights.architectures.architecture import Architecture
+from cutaway.weights.architectures.architecture import Architecture, Model
 from cutaway.weights.architectures.place import Place, pairs, place_of
 from cutaway.weights.architectures.table import home_of
 from cutaway.weights.assemble import parameters_of
@@ -35,13 +35,15 @@ QUANTS = {"f16": 1, "q8_0": 7, "q4_0": 2}
 Entry = tuple[str, tuple[int, ...], str, Callable[[], np.ndarray]]
 
 
-def write_model(module: DecoderModel, tokenizer: Tokenizer | None, path: str | Path, quant: str) -> None:
+def write_model(module: Model, tokenizer: Tokenizer | None, path: str | Path, quant: str) -> None:
     """Writes `path` whole or not at all, one tensor in memory at a time.
 
     `quant`: the form of matrices, a key of `QUANTS`. Vectors stay float32; the token table of a q4_0 file is q8_0,
     since it is also the head, which suffers most; a matrix whose rows are no whole number of blocks is f16. Raises
     BadInput where llama.cpp knows no architecture of this shape.
     """
+    if not isinstance(module, DecoderModel):
+        raise BadInput("only decoders are written as GGUF here", source=path)
     spec = module.spec
     architecture, config = home_of(spec)
     if architecture.gguf is None or architecture.gguf_names is None:
