@@ -42,8 +42,9 @@ class Sequences(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoder:
-    """`start`: the id that every target begins with. `source_vocab`: that of the encoder's own table; None: both sides
-    share one. `tied`: the head is the decoder's table. `head_scale`: what goes into the head is multiplied by it.
+    """`start`: the id that every target begins with; `ends`: those that end one. `source_vocab`: that of the encoder's
+    own table; None: both sides share one. `tied`: the head is the decoder's table. `head_scale`: what goes into the
+    head is multiplied by it. `embedding_scale`: what rows of the tables are multiplied by (2017: sqrt(dim)).
     """
 
     vocab: int
@@ -51,6 +52,7 @@ class EncoderDecoder:
     encoder: Stack
     decoder: Stack
     start: int = 0
+    ends: tuple[int, ...] = ()
     source_vocab: int | None = None
     tied: bool = True
     head_bias: bool = False
@@ -62,8 +64,9 @@ class EncoderDecoder:
         for name in ("vocab", "dim", "source_vocab"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"EncoderDecoder.{name}")
-        if not 0 <= self.start < self.vocab:
-            raise BadInput(f"{self.start} is no id of {self.vocab}", field="EncoderDecoder.start")
+        for name, ids in (("start", (self.start,)), ("ends", self.ends)):
+            if not all(0 <= id < self.vocab for id in ids):
+                raise BadInput(f"{max(ids)} is no id of {self.vocab}", field=f"EncoderDecoder.{name}")
         if not 0.0 <= self.dropout < 1.0:
             raise BadInput(f"must be in [0, 1), is {self.dropout}", field="EncoderDecoder.dropout")
         if self.tied and self.head_bias:

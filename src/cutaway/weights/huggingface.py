@@ -36,7 +36,8 @@ def read_spec(folder: Path) -> tuple[Architecture, Spec]:
         raise NotFound(f"{folder}: no {CONFIG}")
     fields = Fields.of_file(path)
     architecture = architecture_of(fields)
-    return architecture, fields.told(lambda: architecture.spec(fields))
+    spec = fields.told(lambda: architecture.spec(fields))
+    return architecture.of(spec), spec
 
 
 def read_folder(

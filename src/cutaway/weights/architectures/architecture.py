@@ -11,11 +11,12 @@ from typing import Any
 
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.models.encoder import Encoder, EncoderModel
+from cutaway.models.encoder_decoder import EncoderDecoder, EncoderDecoderModel
 from cutaway.weights.architectures.place import Names, place_of
 from cutaway.weights.fields import Fields
 
-Spec = Decoder | Encoder  # what a checkpoint may describe
-Model = DecoderModel | EncoderModel
+Spec = Decoder | Encoder | EncoderDecoder  # what a checkpoint may describe
+Model = DecoderModel | EncoderModel | EncoderDecoderModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Architecture:
     `gguf_names` are llama.cpp's, whose name for the architecture is `gguf` (None: it has none). `copies`: tensors that
     some files hold once more, by the name of our parameter that they must equal. `older`: ends of names as older
     programs wrote them, and what they are now. `fit` alters a value by the names of the tensors that there are.
+    `variant`: the architecture by whose names a value's tensors go, where values of one `model_type` differ in that.
     """
 
     model_type: str
@@ -42,7 +44,12 @@ class Architecture:
     copies: Mapping[str, str] = field(default_factory=dict)
     older: Mapping[str, str] = field(default_factory=dict)
     fit: Callable[[Any, Collection[str]], Any] | None = None
+    variant: Callable[[Any], Architecture] | None = None
     bare: Callable[[Any], bool] = lambda spec: False  # whether it is written without `prefix`
+
+    def of(self, spec: Any) -> Architecture:
+        """The one by whose names this value's tensors go."""
+        return self if self.variant is None else self.variant(spec)
 
     def copied(self) -> dict[str, str]:
         """`copies`, and a tied decoder's head, which is its token table."""

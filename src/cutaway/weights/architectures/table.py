@@ -18,6 +18,7 @@ from cutaway.weights.architectures.mistral import MISTRAL
 from cutaway.weights.architectures.openai_gpt import OPENAI_GPT
 from cutaway.weights.architectures.qwen2 import QWEN2
 from cutaway.weights.architectures.qwen3 import QWEN3
+from cutaway.weights.architectures.t5 import T5
 from cutaway.weights.fields import Fields
 
 # By config.json's `model_type`. The order is that in which a home for a model is looked for.
@@ -32,6 +33,7 @@ ARCHITECTURES = {
     "gpt2": GPT2,
     "openai-gpt": OPENAI_GPT,
     "bert": BERT,
+    "t5": T5,
 }
 
 
@@ -54,7 +56,7 @@ def home_of(spec: Spec) -> tuple[Architecture, dict[str, Any]]:
         try:
             config = architecture.config(spec)
             if architecture.spec(Fields(config, "config.json")) == spec:
-                return architecture, {"model_type": architecture.model_type, **config}
+                return architecture.of(spec), {"model_type": architecture.model_type, **config}
         except BadInput:
             continue
     said = f"no architecture that other programs know has this shape (known: {', '.join(ARCHITECTURES)})"
