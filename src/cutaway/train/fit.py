@@ -19,6 +19,7 @@ from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
 from cutaway.train.loss import Objective
 from cutaway.train.precision import FULL, Precision
+from cutaway.train.shards import shard
 from cutaway.train.world import Alone, World
 
 
@@ -83,20 +84,21 @@ def fit(
         summed = world.sum(torch.stack(list(sums.values())))
         whole = dict(zip(sums, summed.tolist(), strict=True))
         count = int(whole.pop("count"))
-        norm = _condition(module, precision.factor * max(count, 1) / world.size, clip)
+        norm = _condition(module, precision.factor * max(count, 1) / world.size, clip, world)
         precision.step(optimiser, norm)
         mean = {name: value / max(count, 1) for name, value in whole.items()}
         tokens = sum(batch.tokens for batch in micro)
         yield Step(index=index, loss=mean.pop("loss"), norm=norm, count=count, tokens=tokens, metrics=mean)
 
 
-def _condition(module: nn.Module, divisor: float, clip: float | None) -> float:
+def _condition(module: nn.Module, divisor: float, clip: float | None, world: World) -> float:
     """Divides all gradients, then bounds their joint length; returns the length before the bound."""
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     if not gradients:
         return 0.0
-    torch._foreach_div_(gradients, divisor)
-    norm = float(torch.nn.utils.get_total_norm(gradients))
+    here = [shard(gradient) for gradient in gradients]  # scaling needs no one else
+    torch._foreach_div_(here, divisor)
+    norm = world.length(gradients)
     if clip is not None and norm > clip:
-        torch._foreach_mul_(gradients, clip / norm)
+        torch._foreach_mul_(here, clip / norm)
     return norm

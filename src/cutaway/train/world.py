@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -20,6 +21,10 @@ class World(Protocol):
         """The sum over all data-parallel processes, the same on each."""
         ...
 
+    def length(self, gradients: list[Tensor]) -> float:
+        """The joint length of all gradients, wherever their parts lie, the same on each process."""
+        ...
+
 
 class Alone:
     """One process."""
@@ -28,3 +33,6 @@ class Alone:
 
     def sum(self, numbers: Tensor) -> Tensor:
         return numbers
+
+    def length(self, gradients: list[Tensor]) -> float:
+        return float(torch.nn.utils.get_total_norm(gradients))
