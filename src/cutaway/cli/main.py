@@ -33,6 +33,9 @@ COMMANDS = {
     "logits": Entry(module="cutaway.cli.logits", function="logits", help="The likeliest next tokens after a text."),
     "models": Entry(module="cutaway.cli.models", function="models", help="List the models known by a short name."),
     "get": Entry(module="cutaway.cli.get", function="get", help="Fetch a model into the cache."),
+    "reproduce": Entry(
+        module="cutaway.cli.reproduce", function="reproduce", help="A paper's number beside ours, computed here."
+    ),
     "doctor": Entry(module="cutaway.cli.doctor", function="doctor", help="What this machine can do, measured."),
 }
 

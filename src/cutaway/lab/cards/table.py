@@ -1,0 +1,20 @@
+"""All reproduction cards, by the name that `cutaway reproduce` takes.
+
+Read next: lab/card.py
+"""
+
+from __future__ import annotations
+
+from cutaway.base.errors import NotFound
+from cutaway.base.names import did_you_mean
+from cutaway.lab.card import Card
+from cutaway.lab.cards import adam, backward, counts, warm_up
+
+CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (counts, backward, adam, warm_up)}
+
+
+def find(name: str) -> Card:
+    """The card called `name`. Raises NotFound with the nearest."""
+    if name not in CARDS:
+        raise NotFound(f'no card is called "{name}"{did_you_mean(name, CARDS)}; `cutaway reproduce --list` lists them')
+    return CARDS[name]
