@@ -102,5 +102,10 @@ class Distances:
         if (queries, keys) not in self._rectangles:
             # Row t begins at distance -(S - T + t): each row is the window before that of the row above it.
             strip_HW = self.bias_HW.narrow(1, self.zero - keys + 1, keys + queries - 1)
-            self._rectangles[queries, keys] = strip_HW.unfold(1, keys, 1).flip(1)
+            rows_HTS = (
+                strip_HW.unfold(1, keys, 1).flip(1)
+                if queries
+                else self.bias_HW.new_zeros(self.bias_HW.shape[0], 0, keys)
+            )
+            self._rectangles[queries, keys] = rows_HTS
         return self._rectangles[queries, keys]
