@@ -165,3 +165,28 @@ def test_a_prefix_is_seen_by_all_and_changes_only_what_should():
 def test_an_impossible_value_is_refused(wrong):
     with pytest.raises(BadInput, match="Decoder"):
         replace(VALUES["pre-norm"], **wrong)
+
+
+@EACH
+def test_what_is_scored_is_what_gives_the_logits(spec):
+    module, context = build(spec), Context.of((5,))
+    x_ND, _ = module.hidden(torch.randint(50, (5,)), context)
+
+    def score(x_ND, weight_VD, *, bias_V=None, softcap=None):
+        logits_NV = torch.nn.functional.linear(x_ND, weight_VD, bias_V)
+        return logits_NV if softcap is None else softcap * torch.tanh(logits_NV / softcap)
+
+    assert torch.allclose(module.scored(x_ND, context, score), module.logits(x_ND, context), atol=1e-12)
+
+
+def test_a_head_without_a_matrix_is_scored_by_its_logits():
+    module, context = build(VALUES["untied"]), Context.of((5,))
+    head = module.head
+
+    class Other(torch.nn.Module):
+        def forward(self, x_ND, context):
+            return head(x_ND, context)
+
+    module.head = Other()
+    x_ND, _ = module.hidden(torch.randint(50, (5,)), context)
+    assert module.scored(x_ND, context, lambda logits_NV, weight: weight or logits_NV).shape == (5, 50)

@@ -9,6 +9,7 @@ Read next: nn/block.py, nn/context.py
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,3 +116,13 @@ class DecoderModel(nn.Module):
         if self.spec.softcap is not None:
             logits_NV = self.spec.softcap * torch.tanh(logits_NV / self.spec.softcap)
         return logits_NV
+
+    def scored(self, x_ND: Tensor, context: Context, score: Callable[..., Tensor]) -> Tensor:
+        """What `score(x_ND, weight_VD, bias_V=..., softcap=...)` makes of the residual behind the last block and of the
+        head's own matrix, without all logits being there at once. Any other head's logits come with no weight."""
+        head = self.embedding if self.head is None else self.head
+        if not isinstance(head, Embedding | Linear):
+            return score(self.logits(x_ND, context), None)
+        x_ND = x_ND if self.norm is None else self.norm(x_ND, context)
+        bias_V = head.bias if isinstance(head, Linear) else None
+        return score(x_ND, head.weight, bias_V=bias_V, softcap=self.spec.softcap)

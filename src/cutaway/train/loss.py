@@ -1,6 +1,6 @@
 """What an objective returns: a sum and a count, never a mean, so that micro-batches and machines add up exactly.
 
-Read next: train/fit.py
+Read next: train/fit.py, train/objectives/causal.py
 """
 
 from __future__ import annotations
@@ -8,18 +8,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
-from cutaway.data.batch import Batch
+from cutaway.data.batch import IGNORE, Batch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loss:
-    """`total`: the sum over `count` items, with its gradient. `metrics`: further sums over the same items, detached."""
+    """`total`: the sum over `count` items, with its gradient. `metrics`: further sums over the same items, detached.
+
+    A count may stay a tensor, so that a GPU need not be waited for.
+    """
 
     total: Tensor
-    count: int
+    count: int | Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
+
+    def sums(self) -> Tensor:
+        """Total, count and metrics, detached, as one vector in float64 (float32 where there is no wider)."""
+        device = self.total.device
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        numbers = (self.total.detach(), self.count, *self.metrics.values())
+        return torch.stack([torch.as_tensor(number, dtype=wide, device=device) for number in numbers])
 
 
 class Objective(Protocol):
@@ -29,3 +40,9 @@ class Objective(Protocol):
     def splits(self) -> bool: ...
 
     def __call__(self, module: nn.Module, batch: Batch) -> Loss: ...
+
+
+def asked(targets_N: Tensor) -> int | Tensor:
+    """How many targets are not IGNORE; on the CPU as a number."""
+    count = targets_N.ne(IGNORE).sum()
+    return int(count) if count.is_cpu else count

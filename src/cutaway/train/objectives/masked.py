@@ -1,0 +1,78 @@
+"""Masked language modelling: some tokens are hidden, and the model says what stood there, seeing both sides.
+
+Devlin et al. 2018 (arXiv 1810.04805), section 3.1 and appendix A.1: 15% of the tokens are chosen; of those 80% become
+[MASK], 10% another random token, 10% stay, so that a model cannot tell by looking which places will be asked for.
+Departures: each token is chosen on its own (RoBERTa's dynamic masking, arXiv 1907.11692, section 4.1), so that 15% is
+the mean; there is no next-sentence prediction.
+N tokens, flat · X of them that are asked for · V vocabulary.   Read next: models/encoder.py, train/objectives/spans.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.base.errors import BadInput
+from cutaway.data.batch import IGNORE, Batch
+from cutaway.nn.context import Context
+from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.train.loss import Loss
+from cutaway.train.objectives.causal import check_shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked:
+    """`mask`: the id of [MASK]. `vocab`: random tokens come from it. `special`: ids never chosen, never put in ([CLS],
+    [SEP], [PAD], [MASK] itself). In training each batch is masked anew by torch's own generator, whose state a run
+    saves; in evaluation always alike, from `seed`. Metric `accuracy`: how many were said rightly.
+    """
+
+    splits: ClassVar[bool] = True
+    mask: int
+    vocab: int
+    special: tuple[int, ...] = ()
+    share: float = 0.15
+    masked: float = 0.8
+    swapped: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_shares(self, "share")
+        if not 0 <= self.mask < self.vocab or any(not 0 <= id < self.vocab for id in self.special):
+            raise BadInput(f"an id lies outside of the vocabulary of {self.vocab}", field="Masked.mask")
+        if min(self.masked, self.swapped) < 0 or self.masked + self.swapped > 1 + 1e-9:
+            raise BadInput("the shares that are masked and swapped are parts of one", field="Masked.masked")
+        if len({self.mask, *self.special}) >= self.vocab:
+            raise BadInput("no token is left to put in", field="Masked.special")
+
+    def __call__(self, module: nn.Module, batch: Batch) -> Loss:
+        generator = None if module.training else torch.Generator().manual_seed(self.seed)
+        ids_N, targets_N = corrupt(batch.ids_N, self, generator)
+        rows_X = targets_N.ne(IGNORE).nonzero()[:, 0]
+        context = Context.of(batch.lengths, device=ids_N.device, causal=False)
+        kinds: dict[str, Any] = {} if batch.kinds_N is None else {"kinds_N": batch.kinds_N}
+        logits_XV, _ = module(ids_N, context, rows_X, **kinds)
+        right_X = targets_N[rows_X]
+        hits = (logits_XV.detach().argmax(-1) == right_X).sum()
+        return Loss(total=cross_entropy_fast(logits_XV, None, right_X), count=len(rows_X), metrics={"accuracy": hits})
+
+
+def corrupt(ids_N: Tensor, rule: Masked, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """(what the model sees, what it is to say): ids and targets, IGNORE where nothing was chosen. `ids_N` is left alone.
+
+    A function of the ids, the rule and the generator's state (None: torch's own), the same on every device.
+    """
+    draw_3N = torch.rand(3, len(ids_N), generator=generator).to(ids_N.device)
+    kept = {rule.mask, *rule.special}
+    special = torch.tensor(sorted(kept), device=ids_N.device)
+    chosen_N = (draw_3N[0] < rule.share) & ~torch.isin(ids_N, special)
+    masked_N = chosen_N & (draw_3N[1] < rule.masked)
+    swapped_N = chosen_N & ~masked_N & (draw_3N[1] < rule.masked + rule.swapped)
+    others = torch.tensor([id for id in range(rule.vocab) if id not in kept], device=ids_N.device)
+    # A draw of nearly 1 rounds up to 1 in float32 times a large count.
+    place_N = (draw_3N[2].double() * len(others)).long().clamp(max=len(others) - 1)
+    seen_N = torch.where(swapped_N, others[place_N], ids_N).masked_fill(masked_N, rule.mask)
+    return seen_N, ids_N.masked_fill(~chosen_N, IGNORE)

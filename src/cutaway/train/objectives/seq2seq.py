@@ -1,0 +1,58 @@
+"""Sequence to sequence: an encoder reads the source, and a decoder says the target token by token.
+
+Sutskever et al. 2014 (arXiv 1409.3215); Vaswani et al. 2017 (arXiv 1706.03762), label smoothing in section 5.4 (0.1).
+loss = -sum log p(y[t] | y[..t], x)
+The batch holds what the decoder reads (the start id, then the target but for its last token), what it is to say, and
+the source.   N tokens, flat.   Read next: models/encoder_decoder.py, train/objectives/spans.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from cutaway.base.errors import BadInput
+from cutaway.data.batch import Batch
+from cutaway.nn.context import Context
+from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.train.loss import Loss, asked
+from cutaway.train.objectives.causal import check_shares, told
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceToSequence:
+    """`z`, `smoothing`: as in Causal."""
+
+    splits: ClassVar[bool] = True
+    z: float = 0.0
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_shares(self, "z", "smoothing")
+
+    def __call__(self, module: nn.Module, batch: Batch) -> Loss:
+        if batch.source is None:
+            raise BadInput("this objective needs it", field="Batch.source")
+        targets_N = told(batch.targets_N, "targets_N")
+        context = Context.of(batch.lengths, device=batch.ids_N.device)
+        logits_NV, _ = module(batch.ids_N, context, source=batch.source)
+        total = cross_entropy_fast(logits_NV, None, targets_N, z=self.z, smoothing=self.smoothing)
+        return Loss(total=total, count=asked(targets_N))
+
+
+def paired(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], *, start: int) -> Batch:
+    """The batch of (source, target) pairs: the decoder reads `start` and all of a target but its last token."""
+    read = [id for target in targets for id in ([start, *target][:-1] if target else [])]
+    return Batch(
+        ids_N=torch.tensor(read, dtype=torch.long),
+        lengths=tuple(len(target) for target in targets),
+        targets_N=torch.tensor([id for target in targets for id in target], dtype=torch.long),
+        source=Batch(
+            ids_N=torch.tensor([id for source in sources for id in source], dtype=torch.long),
+            lengths=tuple(len(source) for source in sources),
+        ),
+    )
