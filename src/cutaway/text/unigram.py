@@ -8,7 +8,7 @@ A space is written `▁` and begins a word; one is put in front of a text, and t
 does not bring back spaces at the very beginning. Characters that are no piece become their UTF-8 bytes, `<0xE4>`, or
 one unknown token for a run of them. `sample` draws other cuts than the best: Kudo's regularisation.
 Departures from SentencePiece: no normalisation, line ends and all spaces are kept; byte pieces score less than any six
-pieces, so that the letters "<0x41>" in a text are not read as a byte.
+pieces, so that the letters "<0x41>" in a text are not read as a byte where each of them is a piece.
 Read next: text/viterbi.py, text/unigram_training.py
 """
 
@@ -26,6 +26,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from cutaway.base.errors import BadInput
 from cutaway.text import scripts, tokenizer_json
+from cutaway.text.given import checked_text, checked_texts
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.text.unigram_training import learn
 from cutaway.text.viterbi import Cut, Cutter
@@ -34,7 +35,6 @@ from cutaway.text.vocabulary import named_errors
 UNKNOWN = "<unk>"
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_HALF = re.compile("[\ud800-\udfff]")
 _CACHED = 1 << 16  # words whose ids are remembered
 
 Scheme = Literal["first", "always", "never"]
@@ -264,24 +264,6 @@ class Unigram:
             scheme=scheme,
             source=path,
         )
-
-
-def checked_texts(texts: Iterable[str]) -> Iterable[str]:
-    """`texts`, each looked at as it passes. Raises BadInput for one that is no text."""
-    if isinstance(texts, (str, bytes)):
-        raise BadInput(f"must be many texts, not one {type(texts).__name__}", field="texts")
-    for index, text in enumerate(texts):
-        yield checked_text(text, f"texts[{index}]")
-
-
-def checked_text(text: str, field: str = "text") -> str:
-    if not isinstance(text, str):
-        raise BadInput(f"only text can be encoded, not a {type(text).__name__}", field=field)
-    half = _HALF.search(text)
-    if half is not None:
-        message = f"character {half.start()} is half of a surrogate pair, which is no text"
-        raise BadInput(message, field=field)
-    return text
 
 
 def _sections(specials: tokenizer_json.Specials, text: str) -> Iterable[tuple[str, int | None, bool]]:
