@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.base.errors import BadInput
+from cutaway.base.paths import atomic
 from cutaway.infer.embedding import Pooling
 from cutaway.weights.fields import Fields
 
@@ -46,6 +47,28 @@ def read_pooling(folder: Path) -> Pooling:
         length=limits.count("max_seq_length", None),
         lower=limits.flag("do_lower_case", False),
     )
+
+
+def write_pooling(pooling: Pooling, folder: Path, *, dim: int, longest: int) -> None:
+    """Writes the files that `read_pooling` and sentence-transformers read. Raises BadInput for a pooling that the
+    latter does not have. `longest`: the encoder's own length, which None stands for."""
+    flags = {flag: by == pooling.by for flag, by in FLAGS.items() if by is not None}
+    if not any(flags.values()):
+        raise BadInput(f'no pooling of sentence-transformers is "{pooling.by}"', field="pooling")
+    places = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if pooling.unit else {})
+    (folder / "1_Pooling").mkdir(parents=True, exist_ok=True)
+    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": dim, **flags})
+    _write(folder / LENGTHS, {"max_seq_length": pooling.length or longest, "do_lower_case": pooling.lower})
+    stages = [
+        {"idx": index, "name": str(index), "path": place, "type": f"sentence_transformers.models.{kind}"}
+        for index, (kind, place) in enumerate(places.items())
+    ]
+    _write(folder / MODULES, stages)
+
+
+def _write(path: Path, data: Any) -> None:
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 def _stages(path: Path) -> list[tuple[str, str]]:
