@@ -14,7 +14,7 @@ from .fakes import ScriptedLanguage, opener
 @pytest.fixture
 def language(monkeypatch):
     language = ScriptedLanguage("Paris.")
-    monkeypatch.setattr(module, "open_language", opener(language))
+    monkeypatch.setattr(module, "open_model", opener(language))
     return language
 
 
@@ -77,6 +77,6 @@ def test_a_prompt_beyond_the_context_is_one_line(language, capsys):
 
 
 def test_control_c_ends_with_130_and_keeps_what_was_said(monkeypatch, capsys):
-    monkeypatch.setattr(module, "open_language", opener(ScriptedLanguage("Paris.", interrupt_at=2)))
+    monkeypatch.setattr(module, "open_model", opener(ScriptedLanguage("Paris.", interrupt_at=2)))
     assert main(["generate", "m", "x"]) == 130
     assert capsys.readouterr().out == "Pa"

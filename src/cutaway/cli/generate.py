@@ -5,15 +5,19 @@ Read next: cli/streaming.py
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cutaway.base.errors import BadInput
 from cutaway.cli import console
-from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_language, read_text
+from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_model, read_text
 from cutaway.cli.options import MaxTokens, MinP, Penalty, Seed, Stop, Temperature, TopK, TopP
 from cutaway.cli.streaming import Reading, follow
 from cutaway.infer.decoding import Decoding
+
+if TYPE_CHECKING:
+    from cutaway.infer.seq2seq import Seq2Seq
 
 
 def generate(
@@ -31,13 +35,17 @@ def generate(
     chat: Annotated[
         bool, typer.Option("--chat", help="The prompt is a message: apply the model's chat template.")
     ] = False,
+    beams: Annotated[
+        int, typer.Option(min=1, help="For an encoder-decoder: how many beginnings a search keeps; 1 is greedy.")
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON: ids, logprobs, timing.")] = False,
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
     """Continue a text.
 
-    The continuation goes to stdout as it comes; how fast it came goes to stderr.
+    The continuation goes to stdout as it comes; how fast it came goes to stderr. An encoder-decoder (T5) reads the
+    prompt and writes its own text, which comes at once.
     """
     decoding = Decoding(  # checked before the model is opened, which takes longer
         max_tokens=max_tokens,
@@ -50,7 +58,14 @@ def generate(
         stop=tuple(stop or ()),
     )
     text = read_text(prompt)
-    language = open_language(context, model, dtype=dtype, device=device)
+    language = open_model(context, model, dtype=dtype, device=device)
+    from cutaway.infer.seq2seq import Seq2Seq
+
+    if isinstance(language, Seq2Seq):
+        _rewrite(language, model, text, decoding, beams, as_json)
+        return
+    if beams != 1:
+        raise BadInput("only an encoder-decoder searches with beams", source="--beams")
     ids = language.encode([{"role": "user", "content": text}] if chat else text)
     reading = Reading()
     show = (lambda new: None) if as_json else console.write
@@ -61,3 +76,15 @@ def generate(
     if not reading.text.endswith("\n"):
         console.write("\n")
     console.say(reading.usage)
+
+
+def _rewrite(language: Seq2Seq, model: str, text: str, decoding: Decoding, beams: int, as_json: bool) -> None:
+    """One target for a source: the likeliest, by the rules of `Seq2Seq.generate`."""
+    if decoding != Decoding(max_tokens=decoding.max_tokens):
+        raise BadInput("an encoder-decoder takes --max-tokens and --beams alone", source=model)
+    ids = language.encode(text)
+    answer = language.generate(ids, max_tokens=decoding.max_tokens, beams=beams)
+    if as_json:
+        console.show_json({"model": model, "prompt_tokens": ids, **vars(answer)})
+    else:
+        console.write(answer.text + "\n")

@@ -20,6 +20,7 @@ from cutaway.weights.shelf import SHELF, refuse_mute
 
 if TYPE_CHECKING:
     from cutaway.infer.language import Language
+    from cutaway.infer.seq2seq import Seq2Seq
 
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="A short name, a folder, a .gguf file, or a hub id (owner/name).")
@@ -38,6 +39,21 @@ def open_language(
 
     `mute`: a model that writes no text (an encoder) will do. Raises BadInput for one where it will not.
     """
+    language = open_model(context, model, dtype=dtype, device=device, mute=mute)
+    from cutaway.infer.seq2seq import Seq2Seq
+
+    if isinstance(language, Seq2Seq):
+        said = "is an encoder-decoder: it turns one text into another, which `cutaway generate` shows"
+        raise BadInput(said, source=model)
+    if not (mute or language.speaks):
+        raise BadInput("is an encoder: it turns texts to vectors (embed), it writes none", source=model)
+    return language
+
+
+def open_model(
+    context: typer.Context, model: str, *, dtype: str | None = None, device: str | None = None, mute: bool = False
+) -> Language | Seq2Seq:
+    """As `open_language`, an encoder-decoder too."""
     if model in SHELF and not Path(model).is_dir():  # a folder of that name is the nearer one
         if not mute:
             refuse_mute(model)
@@ -47,10 +63,7 @@ def open_language(
     with console.status(f"opening {model} ...") if console.is_terminal else nullcontext():
         from cutaway.infer.load import load
 
-        language = load(model, dtype=dtype, device=device)
-    if not (mute or language.speaks):
-        raise BadInput("is an encoder: it turns texts to vectors (embed), it writes none", source=model)
-    return language
+        return load(model, dtype=dtype, device=device)
 
 
 def read_text(given: str) -> str:

@@ -20,11 +20,10 @@ from cutaway.infer.continuation import Continuation
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.embedding import Pooling, embed
 from cutaway.infer.sampler import choose
-from cutaway.models.decoder import DecoderModel
-from cutaway.models.encoder import EncoderModel
+from cutaway.models.decoder import Decoder, DecoderModel
+from cutaway.models.encoder import Encoder, EncoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.forms import FAST, Forms
-from cutaway.weights.architectures.architecture import Model, Spec
 from cutaway.weights.parameters import unsound
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Language:
 
     def __init__(
         self,
-        module: Model,
+        module: DecoderModel | EncoderModel,
         tokenizer: Tokenizer | None = None,
         *,
         forms: Forms = FAST,
@@ -56,7 +55,7 @@ class Language:
         self._sound = False  # whether the weights were looked through
 
     @property
-    def spec(self) -> Spec:
+    def spec(self) -> Decoder | Encoder:
         return self.module.spec
 
     @property

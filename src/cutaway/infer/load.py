@@ -1,6 +1,6 @@
 """Opens a model from wherever it is: a short name, a folder, a GGUF file, a hub id.
 
-Read next: infer/language.py, weights/huggingface.py, weights/gguf/model.py
+Read next: infer/language.py, infer/seq2seq.py, weights/huggingface.py, weights/gguf/model.py
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from cutaway.base.names import did_you_mean
 from cutaway.base.paths import expand
 from cutaway.infer.language import Language
 from cutaway.infer.sentence import read_pooling
+from cutaway.infer.seq2seq import Seq2Seq
 from cutaway.models.encoder import EncoderModel
+from cutaway.models.encoder_decoder import EncoderDecoderModel
 from cutaway.ops.forms import FAST, Forms
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.weights import hub
@@ -33,8 +35,8 @@ def load(
     device: str | None = None,
     *,
     forms: Forms = FAST,
-) -> Language:
-    """A model ready to use.
+) -> Language | Seq2Seq:
+    """A model ready to use: a `Language`, or a `Seq2Seq` where it is an encoder-decoder.
 
     `name_or_path`: a short name (`cutaway models`; fetched if it is not there yet), a Hugging Face folder, a .gguf
     file, or a hub id such as "org/name". `dtype`: what to compute in; None is float32 on a CPU, the checkpoint's own
@@ -49,6 +51,8 @@ def load(
         return Language(module, tokenizer, forms=forms, source=name)
     module, _ = read_folder(path, dtype, device)
     tokenizer = Tokenizer.from_folder(path) if any((path / file).is_file() for file in TOKENIZER_FILES) else None
+    if isinstance(module, EncoderDecoderModel):
+        return Seq2Seq(module, tokenizer, forms=forms, source=name)
     pooling = read_pooling(path) if isinstance(module, EncoderModel) else None
     return Language(module, tokenizer, forms=forms, source=name, pooling=pooling)
 

@@ -21,12 +21,12 @@ from torch import nn
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.lab.tensors import held
+from cutaway.models.decoder import DecoderModel
 from cutaway.models.encoder import EncoderModel
 from cutaway.nn.embedding import Embedding
 from cutaway.nn.quantised import QuantisedEmbedding
 from cutaway.nn.stream import Stream
 from cutaway.ops.packed import Packed
-from cutaway.weights.architectures.architecture import Model
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -95,7 +95,9 @@ class Part:
         return self.kind, self.value, self.shape, self.formats, self.bytes, self.flops, below
 
 
-def anatomy(module: Model, *, length: int | None = None, dtype: torch.dtype = torch.float32) -> Part:
+def anatomy(
+    module: DecoderModel | EncoderModel, *, length: int | None = None, dtype: torch.dtype = torch.float32
+) -> Part:
     """The tree of a model. `length`: tokens of context that costs are stated at, the model's own if None.
 
     `dtype`: what it computes in, which the cache is held in.
@@ -109,7 +111,7 @@ def anatomy(module: Model, *, length: int | None = None, dtype: torch.dtype = to
 class _Knife:
     """Walks a model; holds what is the same for all its parts."""
 
-    def __init__(self, model: Model, length: int, dtype: torch.dtype):
+    def __init__(self, model: DecoderModel | EncoderModel, length: int, dtype: torch.dtype):
         self.model, self.dim, self.length, self.dtype = model, model.spec.dim, length, dtype
         self.total = sum(_learned(part) for part in model.modules() if not isinstance(part, Packed))
 
