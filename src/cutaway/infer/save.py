@@ -12,16 +12,20 @@ from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.base.paths import expand
 from cutaway.infer.language import Language
+from cutaway.infer.sentence import write_pooling
+from cutaway.infer.seq2seq import Seq2Seq
+from cutaway.models.encoder import Encoder
 from cutaway.weights.gguf.export import QUANTS, write_model
 from cutaway.weights.saving import write_folder
 
 
-def save(language: Language, path: str | os.PathLike[str], quant: str | None = None) -> Path:
+def save(language: Language | Seq2Seq, path: str | os.PathLike[str], quant: str | None = None) -> Path:
     """Writes the model and its tokenizer; returns the path. What was there before stays until the new is whole.
 
     A path that ends in .gguf becomes a file for llama.cpp: `quant` "f16" (if None), "q8_0" or "q4_0". Any other becomes
-    a folder for transformers, in the precision that the model has here; packed weights are expanded to float32. Raises
-    BadInput where no architecture that other programs know has the model's shape, or where the path cannot be written.
+    a folder for transformers, in the precision that the model has here; packed weights are expanded to float32. An
+    encoder without a head is also a folder for sentence-transformers. Raises BadInput where no architecture that other
+    programs know has the model's shape, or where the path cannot be written.
     """
     path = expand(path)
     try:
@@ -31,7 +35,7 @@ def save(language: Language, path: str | os.PathLike[str], quant: str | None = N
     return path
 
 
-def _write(language: Language, path: Path, quant: str | None) -> None:
+def _write(language: Language | Seq2Seq, path: Path, quant: str | None) -> None:
     if path.suffix.lower() == ".gguf":
         if quant is not None and quant not in QUANTS:
             raise BadInput(f'no such form "{quant}"{did_you_mean(quant, QUANTS)}', field="quant")
@@ -39,6 +43,8 @@ def _write(language: Language, path: Path, quant: str | None) -> None:
         return
     if quant is not None:
         raise BadInput('only a path that ends in ".gguf" can be quantised', source=path, field="quant")
+    if isinstance(language, Language) and isinstance(language.spec, Encoder) and language.spec.head is None:
+        write_pooling(language.pooling, path, dim=language.spec.dim, longest=language.spec.length)
     tokenizer = language.tokenizer
     if tokenizer is None:
         write_folder(language.module, language.spec, path)
