@@ -72,7 +72,14 @@ def test_ids_without_order_are_refused(vocab):
 
 @pytest.mark.parametrize(
     "added",
-    [{"a": 1}, [3], [{"content": "a"}], [{"content": "", "id": 1}], [{"content": "a", "id": 1, "lstrip": True}]],
+    [
+        {"a": 1},
+        [3],
+        [{"content": "a"}],
+        [{"content": "", "id": 1, "special": True}],
+        [{"content": "a", "id": 1, "special": True, "lstrip": True}],
+        [{"content": "a", "id": 1, "special": False}],
+    ],
 )
 def test_added_tokens_that_ours_could_not_match_are_refused(added):
     with pytest.raises(BadInput, match="added_tokens"):

@@ -88,8 +88,9 @@ def fast(backend: Backend, special: Iterable[str], source: Path | None = None) -
     for token in special:
         if token in _ROLES:
             names.setdefault(_ROLES[token], token)
-    ends = {backend.token_to_id(names["eos_token"])} if "eos_token" in names else set()
-    return Tokenizer(Vocabulary(backend=backend, names=names, eos_ids=frozenset(ends - {None}), source=source))
+    end = backend.token_to_id(names["eos_token"]) if "eos_token" in names else None
+    ends = frozenset() if end is None else frozenset({end})
+    return Tokenizer(Vocabulary(backend=backend, names=names, eos_ids=ends, source=source))
 
 
 def write(path: str | Path, backend: Backend) -> None:
@@ -142,9 +143,9 @@ def special_of(data: Mapping[str, Any], path: str | Path) -> dict[str, int]:
         content, index = (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
         if not isinstance(content, str) or not content or not isinstance(index, int) or not 0 <= index < LARGEST:
             raise BadInput("must have a content and an id", source=path, field=field)
-        for option in ("single_word", "lstrip", "rstrip"):
-            if token.get(option):
-                raise BadInput(f"{content!r} is matched with an option that this does not know", source=path,
-                               field=f"{field}.{option}")  # fmt: skip
+        wrong = [option for option in ("single_word", "lstrip", "rstrip") if token.get(option)]
+        if wrong or not token.get("special"):
+            message = f"{content!r} is {wrong[0] if wrong else 'added and not special'}, which this does not know"
+            raise BadInput(message, source=path, field=field)
         special[content] = index
     return special
