@@ -1,0 +1,37 @@
+"""Layouts and the start: what is wrong is said before anything waits for anyone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cutaway.base.errors import BadInput
+from cutaway.train.parallel.fleet import Layout, start
+
+
+def places(fleet, folder):
+    at = {axis: fleet.place(axis) for axis in ("data", "tensor", "pipeline")}
+    own = torch.tensor([1.0 + at["data"], float(at["tensor"])], dtype=torch.float64)
+    return {"at": at, "size": fleet.size, "sum": fleet.sum(own), "own": own}
+
+
+def test_a_layout_of_two_axes(processes):
+    results = processes(__file__, places, data=2)
+    assert [one["at"]["data"] for one in results] == [0, 1]
+    assert all(one["size"] == 2 for one in results)
+    for place, one in enumerate(results):
+        assert one["sum"].tolist() == [3.0, 0.0]
+        assert one["own"].tolist() == [1.0 + place, 0.0]  # what was handed in stays as it was
+
+
+def test_outside_torchrun(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(BadInput, match="start this with torchrun"):
+        start()
+
+
+def test_fewer_processes_than_the_layout_needs(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match="pipeline 1 x data 4 x tensor 2 needs 8 processes, there are 2"):
+        start(Layout(data=4, tensor=2))
