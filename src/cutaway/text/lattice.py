@@ -1,4 +1,4 @@
-"""Every way to cut many short texts into pieces, held as arrays: the sums and maxima that fitting a unigram model needs.
+"""Every way to cut many short texts into pieces, held as arrays: the sums and maxima that fitting a model needs.
 
 Kudo 2018, "Subword Regularization", section 3.2, arXiv 1804.10959. The texts lie end to end, each followed by one empty
 slot, so that a place between two characters is one number, a node; a piece from node i to node j is an edge.
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class Lattice:
                 offsets=firsts[low:high] - bounds[low],
                 counts=np.diff(bounds[low : high + 1]),
             )
-            for low, high in zip(cuts[:-1], cuts[1:], strict=True)
+            for low, high in pairwise(cuts)
         ]
 
     def without(self, numbers: Ints) -> Lattice:

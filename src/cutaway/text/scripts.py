@@ -65,10 +65,11 @@ def count(texts: Iterable[str]) -> Counter[str]:
     counted: Counter[str] = Counter()
     for text in texts:
         counted.update(words(text))
-    return _stretched(counted)
+    return stretched(counted)
 
 
-def _stretched(counted: Mapping[str, int]) -> Counter[str]:
+def stretched(counted: Mapping[str, int]) -> Counter[str]:
+    """How often each stretch occurs in words of which each occurs so often."""
     total: Counter[str] = Counter()
     for word, times in counted.items():
         for stretch in stretches(word):

@@ -4,14 +4,14 @@ Sorting by prefix doubling: Manber and Myers 1993, "Suffix arrays". Suffixes tha
 stretch is a run in that list, and its count is the weight of the run. Only stretches that some two occurrences continue
 differently are given: "hous", always followed by "e", would say nothing that "house" does not (Kudo 2018, section 3.2;
 SentencePiece takes the same ones from an enhanced suffix array).
-Departures from SentencePiece: a stretch is weighted with how often its texts occur (there every different word counts
-once); a whole text that occurs twice is given even if it is found in no other.
+Departure from SentencePiece: a whole text that occurs twice is given even if it is found in no other.
 
 n places in the flat text, every text followed by one boundary, 0.   Read next: text/lattice.py
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ def repeated(text: Ints, weights: Floats, *, longest: int) -> Runs:
     return Runs(places=places, low=low[heavy], high=high[heavy], lengths=lengths[heavy], weights=total[heavy])
 
 
-def _ranks(text: Ints, longest: int) -> list[tuple[int, Ints]]:
+def _ranks(text: Ints, longest: int) -> Sequence[tuple[int, Ints]]:
     """[(width, rank of each place's next `width` characters)] for widths 1, 2, 4 ... of at least `longest` together."""
     rank = np.unique(text, return_inverse=True)[1].astype(np.int64)
     ranks = [(1, rank)]

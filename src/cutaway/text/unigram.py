@@ -4,8 +4,8 @@ Kudo 2018, "Subword Regularization", arXiv 1804.10959; SentencePiece, Kudo and R
 
     x* = argmax over cuts x of the text of the sum of log p(x_i)      (text/viterbi.py; training: unigram_training.py)
 
-A space is written `▁` and begins a word; one is put in front of a text, and taken off again by `decode`, which therefore
-does not bring back spaces at the very beginning. Characters that are no piece become their UTF-8 bytes, `<0xE4>`, or
+A space is written `▁` and begins a word; one is put in front of a text and taken off again by `decode`, which so does
+not bring back spaces at the very beginning. Characters that are no piece become their UTF-8 bytes, `<0xE4>`, or
 one unknown token for a run of them. `sample` draws other cuts than the best: Kudo's regularisation.
 Departures from SentencePiece: no normalisation, line ends and all spaces are kept; byte pieces score less than any six
 pieces, so that the letters "<0x41>" in a text are not read as a byte where each of them is a piece.
@@ -58,7 +58,8 @@ class Unigram:
         source: Path | None = None,
     ):
         self.pieces = tuple(pieces)
-        self.unknown, self.byte_fallback, self.scheme, self.source = unknown, byte_fallback, scheme, source
+        self.unknown, self.byte_fallback, self.source = unknown, byte_fallback, source
+        self.scheme: Scheme = scheme
         self._ids = {piece: index for index, (piece, _) in enumerate(self.pieces)}
         self._tokens = [piece for piece, _ in self.pieces]
         self._specials = tokenizer_json.Specials(special or {})

@@ -2,14 +2,14 @@
 
 This is the trainer of the `tokenizers` library, byte-pair merging (Sennrich et al. 2016, arXiv 1508.07909) over symbols
 that know whether they begin a word: "h ##e ##l ##l ##o". Only the tokens are kept, not the order of the merges.
-The criterion of the paper (Schuster and Nakajima 2012, "Japanese and Korean Voice Search", section 2; its code was never
+The criterion of the paper (Schuster and Nakajima 2012, "Japanese and Korean Voice Search", section 2; its code was not
 released) is the pair that raises the likelihood of the text most under a unigram model of the tokens:
 
     here  max count(ab)        there  max count(ab) / (count(a) count(b))
 
 Of pairs that are equally frequent the one with the smaller ids goes first. Ids: special tokens, the characters by code
-point, the same with `##`, merges as they come. `tokenizers` gives the `##` characters their ids in an order that changes
-from run to run, so that its vocabulary does too where two counts are equal; in ours there is nothing random.
+point, the same with `##`, merges as they come. `tokenizers` gives the `##` characters ids in an order that changes
+with every run, so that its vocabulary does too where two counts are equal; in ours there is nothing random.
 Departures: words too long to be encoded, and words with a character beyond `coverage`, are not learned from.
 Read next: text/wordpiece.py
 """
@@ -48,13 +48,13 @@ def learn(
     spelled = [[ids[word[0]], *(ids[prefix + character] for character in word[1:])] for word in kept]
     pairs = Pairs(spelled, list(kept.values()))
     for _ in track(range(size - len(tokens)), "joining pairs"):  # as many as there is room for, at most
-        while len(ids) == len(tokens):
+        while len(ids) == len(tokens):  # two ways to make one token make no second token
             best = pairs.best()
             if best is None:
                 return tokens
             joined = tokens[best[0]] + tokens[best[1]].removeprefix(prefix)
-            pairs.join(best, ids.setdefault(joined, len(ids)))  # two ways to make one token make no second token
-        tokens.append(joined)
+            pairs.join(best, ids.setdefault(joined, len(ids)))
+        tokens.append(next(reversed(ids)))
     return tokens
 
 
