@@ -50,6 +50,31 @@ def test_a_long_prompt_in_runs_equals_the_readable_form(lengths):
     assert torch.allclose(fast, attend_readable(q, k, v, see, scale=0.25), atol=3e-6)
 
 
+def test_under_autocast_a_training_pass_is_computed_in_float32():
+    see = Visible(queries=(9, 9), keys=(9, 9))
+    q, k, v = (torch.randn(18, heads, 16, requires_grad=True) for heads in (4, 2, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = attend_sdpa(q, k, v, see, scale=0.25)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, attend_sdpa(q, k, v, see, scale=0.25), rtol=0, atol=0)
+
+
+@BOTH
+def test_a_bias_takes_its_gradient(attend):
+    """One learned number for each head and pair, as relative positions have them, in a batch of equal lengths."""
+    make = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(6, 2, 4, generator=make, dtype=torch.float64) for _ in range(3))
+    bias_HTS = torch.randn(2, 3, 3, generator=make, dtype=torch.float64, requires_grad=True)
+
+    def run(bias_HTS):
+        see = Visible(queries=(3, 3), keys=(3, 3))
+        return attend(q, k, v, see, scale=0.5, bias=lambda index: bias_HTS)
+
+    assert torch.autograd.gradcheck(run, bias_HTS)
+    (gradient_HTS,) = torch.autograd.grad(run(bias_HTS).square().sum(), bias_HTS)
+    assert bool((gradient_HTS.triu(1) == 0).all()), "what is hidden has no gradient"
+
+
 def test_nothing_in_nothing_out():
     see = Visible(queries=(0,), keys=(2,))
     for attend in (attend_readable, attend_sdpa):
@@ -106,6 +131,22 @@ def no_prefix(q, k, v, see, *, scale, softcap=None):
     return attend_readable(q, k, v, replace(see, prefix=None), scale=scale, softcap=softcap)
 
 
+def no_bias(q, k, v, see, *, scale, softcap=None, bias=None):
+    return attend_readable(q, k, v, see, scale=scale, softcap=softcap)
+
+
+def bias_uncovers(q, k, v, see, *, scale, softcap=None, bias=None):
+    see = see if bias is None else replace(see, causal=False)
+    return attend_readable(q, k, v, see, scale=scale, softcap=softcap, bias=bias)
+
+
+def bias_of_the_first(q, k, v, see, *, scale, softcap=None, bias=None):
+    def first(index):
+        return bias(0)[:, -see.queries[index] :, -see.keys[index] :]
+
+    return attend_readable(q, k, v, see, scale=scale, softcap=softcap, bias=bias and first)
+
+
 def starts_aligned(q, k, v, see, *, scale, softcap=None):
     """Takes query t for key t, also behind a cache."""
     parts = zip(q.split(see.queries), k.split(see.keys), v.split(see.keys), see.queries, strict=True)
@@ -123,6 +164,9 @@ WRONG = [
     forgets_the_gradient_of_k,
     no_cap,
     no_prefix,
+    no_bias,
+    bias_uncovers,
+    bias_of_the_first,
     starts_aligned,
 ]
 

@@ -39,7 +39,16 @@ def test_the_mask_is_the_rule(queries, older, causal, window, prefix, dropped):
         assert not see.plain_causal(0) or bool((mask == mask.new_ones(queries, keys).tril()).all())
 
 
-@pytest.mark.parametrize("wrong", [{"keys": (1, 2)}, {"queries": (3,)}, {"window": 0}])
+@given(queries=st.integers(0, 6), keys=st.integers(0, 6))
+def test_another_sequence_is_seen_whole_whatever_its_length(queries, keys):
+    see = Visible(queries=(queries,), keys=(keys,), causal=False)
+    assert see.everything(0) and not see.plain_causal(0)
+    assert see.mask(0).shape == (queries, keys) and bool(see.mask(0).all())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"keys": (1, 2)}, {"queries": (3,)}, {"window": 0}, {"queries": (3,), "causal": False, "window": 2}]
+)
 def test_an_impossible_rule_is_refused(wrong):
     with pytest.raises(BadInput):
         Visible(**{"queries": (2,), "keys": (2,), **wrong})

@@ -30,6 +30,13 @@ class Case:
     value_width: int = 3
     scale: float = 0.7
     softcap: float | None = None
+    biased: bool = False
+
+    def bias(self, index: int) -> Tensor:
+        """Some numbers for each head, query and key of a sequence: (H, T, S)."""
+        queries, keys = self.see.queries[index], self.see.keys[index]
+        make = torch.Generator().manual_seed(100 * queries + keys)
+        return torch.randn(self.heads, queries, keys, generator=make, dtype=torch.float64)
 
 
 def oracle(q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, case: Case) -> Tensor:
@@ -37,7 +44,7 @@ def oracle(q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, case: Case) -> Tensor:
     rows = []
     first_query = first_key = 0
     for index, (queries, keys) in enumerate(zip(case.see.queries, case.see.keys, strict=True)):
-        mask_TS = case.see.mask(index)
+        mask_TS, bias_HTS = case.see.mask(index), case.bias(index)
         for t in range(queries):
             heads = []
             for h in range(case.heads):
@@ -52,6 +59,8 @@ def oracle(q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, case: Case) -> Tensor:
                     score = case.scale * dot
                     if case.softcap is not None:
                         score = case.softcap * torch.tanh(score / case.softcap)
+                    if case.biased:
+                        score = score + bias_HTS[h, t, s]
                     scores.append((score, v_SGK[first_key + s, g]))
                 top = max((float(score.detach()) for score, _ in scores), default=0.0)
                 total = sum(torch.exp(score - top) for score, _ in scores)
@@ -73,9 +82,21 @@ CASES = (
     Case(see=Visible(queries=(4,), keys=(4,), causal=False)),
     Case(see=Visible(queries=(4,), keys=(6,), causal=False, window=2)),
     Case(see=Visible(queries=(5, 2), keys=(5, 4), prefix=(3, 2))),
+    Case(see=Visible(queries=(4, 4, 4), keys=(4, 4, 4), prefix=(2, 2, 2))),
+    Case(see=Visible(queries=(4, 4, 2, 2), keys=(4, 4, 2, 2), prefix=(3, 0, 2, 1)), heads=4, groups=2),
+    Case(see=Visible(queries=(5, 5), keys=(5, 5), prefix=(4, 2), window=3)),
+    Case(see=Visible(queries=(2, 2, 1), keys=(5, 5, 5), prefix=(3, 2, 5))),
+    Case(see=Visible(queries=(3, 3, 2, 2, 3), keys=(3, 3, 2, 2, 3)), heads=4, groups=2),
     Case(see=Visible(queries=(5,), keys=(5,)), softcap=1.5),
     Case(see=Visible(queries=(4,), keys=(4,)), value_width=2),
     Case(see=Visible(queries=(0, 2), keys=(3, 2))),
+    Case(see=Visible(queries=(4, 1, 3), keys=(2, 5, 1), causal=False), heads=4, groups=2),  # another sequence's keys
+    Case(see=Visible(queries=(3, 3), keys=(2, 2), causal=False)),
+    Case(see=Visible(queries=(5, 2), keys=(5, 4)), biased=True),
+    Case(see=Visible(queries=(3, 3), keys=(4, 4)), heads=4, groups=2, biased=True),
+    Case(see=Visible(queries=(3, 2), keys=(3, 2), causal=False), biased=True),
+    Case(see=Visible(queries=(1, 1), keys=(4, 4)), biased=True),
+    Case(see=Visible(queries=(4,), keys=(4,)), softcap=1.5, biased=True),
 )
 
 
@@ -84,7 +105,8 @@ def check_attend(attend: Attend, cases: tuple[Case, ...] = CASES, seed: int = 0)
     make = torch.Generator().manual_seed(seed)
     for case in cases:
         inputs = _inputs(case, make)
-        ours = attend(*inputs, case.see, scale=case.scale, softcap=case.softcap)
+        told = {"bias": case.bias} if case.biased else {}
+        ours = attend(*inputs, case.see, scale=case.scale, softcap=case.softcap, **told)
         expected = oracle(*inputs, case)
         _compare(ours, expected, f"{case}: output")
         weight = torch.randn(expected.shape, generator=make, dtype=torch.float64)
