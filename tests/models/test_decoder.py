@@ -15,6 +15,7 @@ from cutaway.nn.feedforward import Gated, Plain
 from cutaway.nn.linear import Linear
 from cutaway.nn.norms import LayerNorm, RMSNorm
 from cutaway.nn.positions import Learned, Rope, Sinusoidal
+from cutaway.ops.attend import attention_weights
 from cutaway.ops.forms import FAST, READABLE
 
 NEAR = GroupedQuery(heads=4, kv_heads=2, head_dim=4, rope=Rope(width=4), window=6)
@@ -159,6 +160,84 @@ def test_a_prefix_is_seen_by_all_and_changes_only_what_should():
     ]
     assert changed[0].tolist() == [False, False, True, True, True, True]
     assert changed[1].tolist() == [True] * 6
+
+
+def explicit(lengths: tuple[int, ...], prefix: tuple[int, ...]):
+    """Attention under a mask that is written out pair by pair, for full passes: the oracle of the prefix."""
+
+    def attend(q_NHK, k_SGK, v_SGK, see, *, scale, softcap=None, dropout=0.0):
+        outputs, first = [], 0
+        for length, held in zip(lengths, prefix, strict=True):
+            rows = slice(first, first + length)
+            seen = [[key <= query or key < held for key in range(length)] for query in range(length)]
+            if see.window is not None:
+                for query in range(length):
+                    seen[query] = [seen[query][key] and abs(query - key) < see.window for key in range(length)]
+            weights = attention_weights(q_NHK[rows], k_SGK[rows], torch.tensor(seen), scale=scale, softcap=softcap)
+            values = v_SGK[rows].repeat_interleave(q_NHK.shape[1] // v_SGK.shape[1], dim=1).transpose(0, 1)
+            outputs.append((weights @ values).transpose(0, 1))
+            first += length
+        return torch.cat(outputs)
+
+    return attend
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("lengths", "prefix"),
+    [((7, 7, 7), (3, 3, 3)), ((7, 7, 7), (3, 0, 7)), ((7, 4, 4, 1), (5, 1, 4, 1)), ((6,), (1,))],
+    ids=["alike", "equal lengths", "ragged", "one token"],
+)
+@torch.no_grad()
+def test_a_prefix_is_the_mask_written_out_and_cached_decoding_agrees(spec, lengths, prefix):
+    module, ids_N = build(spec), torch.randint(50, (sum(lengths),))
+    oracle = Context.of(lengths, prefix=prefix, forms=replace(READABLE, attend=explicit(lengths, prefix)))
+    expected = module(ids_N, oracle)[0]
+    for forms in (FAST, READABLE):
+        got = module(ids_N, Context.of(lengths, prefix=prefix, forms=forms))[0]
+        assert torch.allclose(got, expected, atol=1e-10)
+    assert prefix == (1,) or not torch.allclose(module(ids_N, Context.of(lengths))[0], expected, atol=1e-4)
+
+    # The prefix in one pass, and what follows in steps of one or two tokens.
+    sequences, streams = ids_N.split(lengths), spec.streams()
+    cache = ContiguousCache(streams, dtype=torch.float64, sequences=len(lengths))
+    found: list[list[torch.Tensor]] = [[] for _ in lengths]
+    counts = tuple(max(held, min(1, length)) for held, length in zip(prefix, lengths, strict=True))
+    while any(counts):
+        at = cache.lengths
+        step = [one[old : old + new] for one, old, new in zip(sequences, at, counts, strict=True)]
+        logits = module(torch.cat(step), Context.of(counts, prefix=prefix, cache=cache))[0]
+        for parts, part in zip(found, logits.split(counts), strict=True):
+            parts.append(part)
+        counts = tuple(min(2, length - held) for length, held in zip(lengths, cache.lengths, strict=True))
+    assert torch.allclose(torch.cat([part for parts in found for part in parts]), expected, atol=1e-10)
+
+
+def test_a_prefix_in_pieces_is_refused_with_a_cache():
+    spec = VALUES["post-norm"]
+    module, ids_N = build(spec), torch.randint(50, (6,))
+    cache = ContiguousCache(spec.streams(), dtype=torch.float64)
+    with pytest.raises(BadInput, match="the 4 tokens of a prefix must come in one pass"):
+        module(ids_N[:3], Context.of((3,), prefix=(4,), cache=cache))
+    cache = ContiguousCache(spec.streams(), dtype=torch.float64)
+    module(ids_N[:3], Context.of((3,), cache=cache))
+    with pytest.raises(BadInput, match="must come in one pass"):
+        module(ids_N[3:], Context.of((3,), prefix=(4,), cache=cache))
+    with pytest.raises(BadInput, match="1 sequences, 2 prefixes"):
+        module(ids_N, Context.of((6,), prefix=(1, 2)))
+
+
+def test_gpt2_has_its_parameters():
+    """124,439,808 of the smallest, by the value alone and on the meta device."""
+    mixer = GroupedQuery(heads=12, kv_heads=12, head_dim=64, bias=True, out_bias=True)
+    block = Block(mixer=mixer, feed=Plain(hidden=3072), before=LayerNorm())
+    spec = Decoder(
+        vocab=50257, dim=768, blocks=(block,) * 12, length=1024, norm=LayerNorm(), positions=Learned(length=1024)
+    )
+    assert spec.cost(1, 1).parameters == 124_439_808
+    with torch.device("meta"):
+        module = spec.build()
+    assert sum(parameter.numel() for parameter in module.parameters()) == 124_439_808
 
 
 @pytest.mark.parametrize("wrong", [{"vocab": 0}, {"dim": -1}, {"length": 0}, {"blocks": ()}, {"head_bias": True}])

@@ -140,10 +140,20 @@ class Context:
         held = self.cache.lengths if self.cache is not None else (0,) * len(self.lengths)
         dropped = None
         if self.prefix is not None:
+            self._refuse_part_of_a_prefix(held)
             dropped = tuple(old + new - kept for old, new, kept in zip(held, self.lengths, keys, strict=True))
         return Visible(
             queries=self.lengths, keys=keys, causal=self.causal, window=window, prefix=self.prefix, dropped=dropped
         )
+
+    def _refuse_part_of_a_prefix(self, held: tuple[int, ...]) -> None:
+        """A prefix that comes in pieces would be seen by its first ones in part, and stay so in the cache."""
+        assert self.prefix is not None
+        if len(self.prefix) != len(self.lengths):
+            raise BadInput(f"{len(self.lengths)} sequences, {len(self.prefix)} prefixes", field="Context.prefix")
+        for old, new, prefix in zip(held, self.lengths, self.prefix, strict=True):
+            if self.cache is not None and new and old < prefix and (old or new < prefix):
+                raise BadInput(f"the {prefix} tokens of a prefix must come in one pass", field="Context.prefix")
 
     def extend(self, *, window: int | None = None, **rows: Tensor) -> tuple[list[Tensor], Visible]:
         """Keeps one row per token in each named stream; returns all rows of each that may be seen, and the rule.

@@ -93,34 +93,60 @@ def attend_sdpa(
 ) -> Tensor:
     """The same on torch's scaled_dot_product_attention, which never holds all scores. Arguments as `attend_readable`.
 
-    Sequences of equal lengths run as one rectangle. A soft cap has no fused form: the readable one answers.
+    Neighbours of equal lengths run as one rectangle. A soft cap has no fused form: the readable one answers. On a CPU
+    a pass with gradients runs in float32, also under autocast: the kernel's backward pass in bfloat16 takes ten times as
+    long.
     """
+    halved = q_NHK.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu")
+    if halved and q_NHK.is_cpu and torch.is_grad_enabled():
+        with torch.autocast("cpu", enabled=False):
+            wide = (one.float() for one in (q_NHK, k_SGK, v_SGK))
+            y_NHK = attend_sdpa(*wide, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
+        return y_NHK.to(q_NHK.dtype)
     if softcap is not None:
         return attend_readable(q_NHK, k_SGK, v_SGK, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
-    alike = len(set(see.queries)) == 1 and len(set(see.keys)) == 1 and see.prefix is None
-    if alike:
-        unseen = _unseen(see, 0, bias, q_NHK)
-        return _rectangle(q_NHK, k_SGK, v_SGK, len(see.queries), unseen, scale=scale, dropout=dropout)
+    runs = _alike(see)
+    if len(runs) == 1:
+        unseen = _unseen(see, runs[0], bias, q_NHK)
+        return _rectangle(q_NHK, k_SGK, v_SGK, len(runs[0]), unseen, scale=scale, dropout=dropout)
+    queries = [sum(see.queries[run.start : run.stop]) for run in runs]
+    keys = [sum(see.keys[run.start : run.stop]) for run in runs]
     outputs = [
-        _rectangle(q, k, v, 1, _unseen(see, index, bias, q), scale=scale, dropout=dropout)
-        for index, (q, k, v) in enumerate(_sequences(q_NHK, k_SGK, v_SGK, see))
+        _rectangle(q, k, v, len(run), _unseen(see, run, bias, q), scale=scale, dropout=dropout)
+        for run, q, k, v in zip(runs, q_NHK.split(queries), k_SGK.split(keys), v_SGK.split(keys), strict=True)
     ]
     return torch.cat(outputs) if outputs else q_NHK.new_zeros(0, q_NHK.shape[1], v_SGK.shape[2])
+
+
+def _alike(see: Visible) -> list[range]:
+    """Runs of neighbouring sequences with equally many queries and keys."""
+    count = len(see.queries)
+    lengths = list(zip(see.queries, see.keys, strict=True))
+    starts = [index for index in range(count) if index == 0 or lengths[index] != lengths[index - 1]]
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], count], strict=True)]
 
 
 def _sequences(q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     yield from zip(q_NHK.split(see.queries), k_SGK.split(see.keys), v_SGK.split(see.keys), strict=True)
 
 
-def _unseen(see: Visible, index: int, bias: Bias | None, q_NHK: Tensor) -> Tensor | bool:
-    """What hides keys from the queries of a sequence: True for the plain triangle, False for nothing, else a mask, or
-    the bias with minus infinity at what is hidden."""
+def _unseen(see: Visible, run: range, bias: Bias | None, q_NHK: Tensor) -> Tensor | bool:
+    """What hides keys from the queries of a run of sequences: True for the plain triangle, False for nothing, else a
+    mask, one for each where their prefixes differ, or the bias with minus infinity at what is hidden."""
+    if bias is None and see.queries[run.start] > 1 and all(map(see.plain_causal, run)):
+        return True
+    mask = None if all(map(see.everything, run)) else _mask(see, run, q_NHK)
     if bias is None:
-        if see.plain_causal(index) and see.queries[index] > 1:
-            return True
-        return False if see.everything(index) else see.mask(index, q_NHK.device)
-    bias_HTS = bias(index).to(q_NHK.dtype)
-    return bias_HTS if see.everything(index) else bias_HTS.masked_fill(~see.mask(index, q_NHK.device), float("-inf"))
+        return False if mask is None else mask
+    bias_HTS = bias(run.start).to(q_NHK.dtype)
+    return bias_HTS if mask is None else bias_HTS.masked_fill(~mask, float("-inf"))
+
+
+def _mask(see: Visible, run: range, q_NHK: Tensor) -> Tensor:
+    """(T, S), or (B, 1, T, S) where the sequences of a run differ in their prefixes."""
+    if len({see.held(index) for index in run}) == 1:
+        return see.mask(run.start, q_NHK.device)
+    return torch.stack([see.mask(index, q_NHK.device) for index in run])[:, None]
 
 
 def _rectangle(

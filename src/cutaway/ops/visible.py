@@ -41,15 +41,24 @@ class Visible:
         if self.window is not None and self.window < 1:
             raise BadInput(f"must be at least 1, is {self.window}", field="Visible.window")
 
+    def held(self, index: int) -> int:
+        """Keys of this sequence's prefix that are still held."""
+        if self.prefix is None:
+            return 0
+        return max(0, self.prefix[index] - (self.dropped[index] if self.dropped else 0))
+
     def everything(self, index: int) -> bool:
         """Whether every query of this sequence sees every key: then no mask is needed."""
         queries, keys = self.queries[index], self.keys[index]
-        return (queries == 1 or not self.causal) and (self.window is None or keys <= self.window)
+        widely = queries == 1 or not self.causal or self.held(index) >= keys
+        return widely and (self.window is None or keys <= self.window)
 
     def plain_causal(self, index: int) -> bool:
-        """Whether this sequence is the plain triangle: as many queries as keys, no window in reach, no prefix."""
+        """Whether this sequence is the plain triangle: as many queries as keys, no window in reach, and no prefix (of
+        one token there is none: all see it anyway)."""
         queries, keys = self.queries[index], self.keys[index]
-        return self.causal and queries == keys and self.prefix is None and (self.window is None or keys <= self.window)
+        narrow = self.causal and self.held(index) <= 1
+        return narrow and queries == keys and (self.window is None or keys <= self.window)
 
     def mask(self, index: int, device: torch.device | str | None = None) -> Tensor:
         """The rule of one sequence as a boolean tensor (T, S), True where seen."""
@@ -58,8 +67,7 @@ class Visible:
         query_T1 = torch.arange(keys - queries, keys, device=device)[:, None]
         seen_TS = key_S <= query_T1 if self.causal else torch.ones(queries, keys, dtype=torch.bool, device=device)
         if self.prefix is not None:
-            held = self.prefix[index] - (self.dropped[index] if self.dropped else 0)
-            seen_TS = seen_TS | (key_S < held)
+            seen_TS = seen_TS | (key_S < self.held(index))
         if self.window is not None:
             seen_TS = seen_TS & ((query_T1 - key_S).abs() < self.window)
         return seen_TS
