@@ -94,8 +94,8 @@ def attend_sdpa(
     """The same on torch's scaled_dot_product_attention, which never holds all scores. Arguments as `attend_readable`.
 
     Neighbours of equal lengths run as one rectangle. A soft cap has no fused form: the readable one answers. On a CPU
-    a pass with gradients runs in float32, also under autocast: the kernel's backward pass in bfloat16 takes ten times as
-    long.
+    a pass with gradients runs in float32, also under autocast: the kernel's backward pass takes ten times as long in
+    bfloat16.
     """
     halved = q_NHK.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu")
     if halved and q_NHK.is_cpu and torch.is_grad_enabled():
