@@ -16,6 +16,7 @@ Read next: models/stack.py, nn/attention/cross.py, infer/seq2seq.py
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -164,10 +165,21 @@ class EncoderDecoderModel(nn.Module):
 
     def logits(self, x_ND: Tensor, context: Context) -> Tensor:
         """Scores (N, V) of the next token, from the residual behind any block of the decoder."""
-        x_ND = self.decoder.normed(x_ND, context)
-        if self.spec.head_scale is not None:
-            x_ND = x_ND * self.spec.head_scale
+        x_ND = self._before_head(x_ND, context)
         return self.embedding.logits(x_ND, context) if self.head is None else self.head(x_ND, context)
+
+    def scored(self, x_ND: Tensor, context: Context, score: Callable[..., Tensor]) -> Tensor:
+        """What `score(x_ND, weight_VD, bias_V=...)` makes of the residual behind the last block and of the head's own
+        matrix, without all logits being there at once. Any other head's logits come with no weight."""
+        head = self.embedding if self.head is None else self.head
+        if not isinstance(head, Embedding | Linear):
+            return score(self.logits(x_ND, context), None)
+        bias_V = head.bias if isinstance(head, Linear) else None
+        return score(self._before_head(x_ND, context), head.weight, bias_V=bias_V)
+
+    def _before_head(self, x_ND: Tensor, context: Context) -> Tensor:
+        x_ND = self.decoder.normed(x_ND, context)
+        return x_ND if self.spec.head_scale is None else x_ND * self.spec.head_scale
 
     def _embed(self, table: nn.Module, ids_N: Tensor) -> Tensor:
         x_ND = table(ids_N)

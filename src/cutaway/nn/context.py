@@ -190,7 +190,10 @@ class Context:
         return self.once(("everything", keys), lambda: self._everything(keys))
 
     def _everything(self, keys: tuple[int, ...]) -> Visible:
-        if len(keys) != len(self.lengths) or 0 in keys:
+        missing = len(keys) != len(self.lengths) or any(
+            new and not held for new, held in zip(self.lengths, keys, strict=True)
+        )
+        if missing:
             raise BadInput(f"{len(self.lengths)} sequences, memories of {keys} tokens", field="Context.memory")
         return Visible(queries=self.lengths, keys=keys, causal=False)
 

@@ -99,13 +99,10 @@ class Distances:
 
     def rectangle(self, queries: int, keys: int) -> Tensor:
         """(H, T, S) where the queries are the last of the keys. Made once: all layers read the same."""
+        if not queries:
+            return self.bias_HW.new_zeros(self.bias_HW.shape[0], 0, keys)
         if (queries, keys) not in self._rectangles:
             # Row t begins at distance -(S - T + t): each row is the window before that of the row above it.
             strip_HW = self.bias_HW.narrow(1, self.zero - keys + 1, keys + queries - 1)
-            rows_HTS = (
-                strip_HW.unfold(1, keys, 1).flip(1)
-                if queries
-                else self.bias_HW.new_zeros(self.bias_HW.shape[0], 0, keys)
-            )
-            self._rectangles[queries, keys] = rows_HTS
+            self._rectangles[queries, keys] = strip_HW.unfold(1, keys, 1).flip(1)
         return self._rectangles[queries, keys]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
+from cutaway.models.encoder_decoder import EncoderDecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
 from cutaway.train.loss import Loss, asked
@@ -39,8 +40,15 @@ class SequenceToSequence:
             raise BadInput("this objective needs it", field="Batch.source")
         targets_N = told(batch.targets_N, "targets_N")
         context = Context.of(batch.lengths, device=batch.ids_N.device)
-        logits_NV, _ = module(batch.ids_N, context, source=batch.source)
-        total = cross_entropy_fast(logits_NV, None, targets_N, z=self.z, smoothing=self.smoothing)
+
+        def score(x_ND: Tensor, weight_VD: Tensor | None, **head: Any) -> Tensor:
+            return cross_entropy_fast(x_ND, weight_VD, targets_N, z=self.z, smoothing=self.smoothing, **head)
+
+        if isinstance(module, EncoderDecoderModel):
+            x_ND, _ = module.hidden(batch.ids_N, context, source=batch.source)
+            total = module.scored(x_ND, context, score)
+        else:
+            total = score(module(batch.ids_N, context, source=batch.source)[0], None)
         return Loss(total=total, count=asked(targets_N))
 
 
