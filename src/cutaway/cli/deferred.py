@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Where a command lives (`module`, `function`) and its one line of help."""
+    """Where a command lives (`module`, `function`: a function, or a `typer.Typer` of several) and its line of help."""
 
     module: str
     function: str
@@ -35,9 +35,15 @@ class Deferred(TyperCommand):
         return self.real().make_context(info_name, args, parent=parent, **extra)
 
     def real(self) -> Any:
-        """The command itself, with the options that all commands share."""
-        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        """The command, or the group of commands, itself, with the options that all commands share."""
         function = getattr(import_module(self._entry.module), self._entry.function)
+        if isinstance(function, typer.Typer):  # commands of its own: `cutaway data prepare`
+            group: Any = typer.main.get_command(function)
+            group.name = self.name
+            for command in group.commands.values():
+                command.params.extend(self._shared)
+            return group
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(self.name, context_settings={"help_option_names": ["-h", "--help"]})(function)
         command = typer.main.get_command(alone)
         command.params.extend(self._shared)

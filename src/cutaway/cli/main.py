@@ -31,8 +31,11 @@ COMMANDS = {
     "explain": Entry(module="cutaway.cli.explain", function="explain", help="What a part is, and what it costs."),
     "generate": Entry(module="cutaway.cli.generate", function="generate", help="Continue a text."),
     "logits": Entry(module="cutaway.cli.logits", function="logits", help="The likeliest next tokens after a text."),
+    "data": Entry(module="cutaway.cli.data", function="app", help="Prepare a corpus to train on, and look at one."),
     "models": Entry(module="cutaway.cli.models", function="models", help="List the models known by a short name."),
     "get": Entry(module="cutaway.cli.get", function="get", help="Fetch a model into the cache."),
+    "train": Entry(module="cutaway.cli.train", function="train", help="Train a model by a recipe, or continue a run."),
+    "recipes": Entry(module="cutaway.cli.recipes", function="recipes", help="List the training runs known by a name."),
     "reproduce": Entry(
         module="cutaway.cli.reproduce", function="reproduce", help="A paper's number beside ours, computed here."
     ),

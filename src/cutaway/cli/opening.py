@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cutaway.base.errors import BadInput
+from cutaway.base.errors import BadInput, NotFound
+from cutaway.base.paths import expand
 from cutaway.cli import threads
 from cutaway.cli.console import messages, say
 from cutaway.cli.get import bring
@@ -20,6 +21,7 @@ from cutaway.weights.shelf import SHELF, refuse_mute
 
 if TYPE_CHECKING:
     from cutaway.infer.language import Language
+    from cutaway.text.tokenizer import Tokenizer
     from cutaway.infer.seq2seq import Seq2Seq
 
 ModelName = Annotated[
@@ -64,6 +66,34 @@ def open_model(
         from cutaway.infer.load import load
 
         return load(model, dtype=dtype, device=device)
+
+
+def open_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of a model, a run or a prepared corpus, or of a tokenizer.json; a short name is fetched if need be.
+
+    Raises NotFound where there is none, BadInput, naming the file, for a broken one.
+    """
+    from cutaway.text.tokenizer import Tokenizer
+
+    path = expand(name)
+    if path.name == "tokenizer.json" and path.is_file():
+        return Tokenizer.from_folder(path.parent)
+    if (path / "tokenizer" / "tokenizer.json").is_file():
+        return Tokenizer.from_folder(path / "tokenizer")
+    if name in SHELF and not path.is_dir():
+        path = bring(name)
+    elif not path.exists():
+        from cutaway.infer.load import locate
+
+        path = locate(name)
+    if path.is_dir():
+        return Tokenizer.from_folder(path)
+    from cutaway.weights.gguf.reader import read_gguf
+
+    metadata = read_gguf(path).metadata
+    if "tokenizer.ggml.model" not in metadata:
+        raise NotFound(f"{path}: no tokenizer in this file")
+    return Tokenizer.from_gguf(metadata, source=path)
 
 
 def read_text(given: str) -> str:
