@@ -5,15 +5,19 @@ Schedules, spike guards and averages wrap the optimiser, sharding and recomputat
 Read next: train/loss.py, train/precision.py
 """
 
+# The foreach functions, which torch's own optimisers stand on:
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
@@ -32,7 +36,8 @@ class Optimiser(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step made. `index` counts from 1: so many steps have been made. `loss`: the mean over `count` items.
+    """One step made. `index` counts from 1: so many steps have been made. `loss`: the mean over `count` items, all
+    processes' together, and so are `metrics`.
 
     `norm`: the gradient's length before clipping. `tokens`: what went through the model on this machine.
     """
@@ -66,39 +71,47 @@ def fit(
     """
     if accumulate > 1 and not objective.splits:
         raise BadInput(f"{type(objective).__name__} looks across items: it cannot be cut", field="accumulate")
+    if accumulate < 1:
+        raise BadInput(f"must be at least 1, is {accumulate}", field="accumulate")
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
     stream, device = iter(batches), next(module.parameters()).device
     for index in range(start + 1, steps + 1):
         micro = list(islice(stream, accumulate))
         if len(micro) < accumulate:
             return
-        module.train()  # the caller may have evaluated
+        if not module.training:
+            module.train()  # the caller has evaluated
         optimiser.zero_grad()
-        sums: dict[str, Tensor] = {}
+        names, sums = [], []
         for batch in micro:
             with precision.compute(device):
                 loss = objective(module, batch.to(device))
             precision.scaled(loss.total).backward()
-            counted = torch.tensor(float(loss.count), device=device)
-            for name, value in {"loss": loss.total.detach(), "count": counted, **loss.metrics}.items():
-                sums[name] = sums.get(name, 0.0) + value.double()
-        summed = world.sum(torch.stack(list(sums.values())))
-        whole = dict(zip(sums, summed.tolist(), strict=True))
-        count = int(whole.pop("count"))
-        norm = _condition(module, precision.factor * max(count, 1) / world.size, clip, world)
+            names, sums = [*loss.metrics], [*sums, loss.sums()]
+        total, counted, *others = world.sum(torch.stack(sums).sum(0)).tolist()
+        count = max(int(counted), 1)
+        norm = _condition(weights, precision.factor * count / world.size, clip, world)
         precision.step(optimiser, norm)
-        mean = {name: value / max(count, 1) for name, value in whole.items()}
-        tokens = sum(batch.tokens for batch in micro)
-        yield Step(index=index, loss=mean.pop("loss"), norm=norm, count=count, tokens=tokens, metrics=mean)
+        yield Step(
+            index=index,
+            loss=total / count,
+            norm=norm,
+            count=int(counted),
+            tokens=sum(batch.tokens for batch in micro),
+            metrics={name: other / count for name, other in zip(names, others, strict=True)},
+        )
 
 
-def _condition(module: nn.Module, divisor: float, clip: float | None, world: World) -> float:
-    """Divides all gradients, then bounds their joint length; returns the length before the bound."""
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+def _condition(weights: list[nn.Parameter], divisor: float, clip: float | None, world: World) -> float:
+    """Divides all gradients and bounds their joint length, both at once; returns the length before the bound.
+
+    The bound is that of torch's clip_grad_norm_. Gradients of no finite length are only divided.
+    """
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
     if not gradients:
         return 0.0
-    here = [shard(gradient) for gradient in gradients]  # scaling needs no one else
-    torch._foreach_div_(here, divisor)
-    norm = world.length(gradients)
-    if clip is not None and norm > clip:
-        torch._foreach_mul_(here, clip / norm)
+    norm = world.length(gradients) / divisor
+    bound = min(1.0, clip / (norm + 1e-6)) if clip is not None and math.isfinite(norm) else 1.0
+    if bound != divisor:
+        torch._foreach_mul_([shard(gradient) for gradient in gradients], bound / divisor)  # scaling needs no one else
     return norm

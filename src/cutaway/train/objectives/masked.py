@@ -61,18 +61,20 @@ class Masked:
 
 
 def corrupt(ids_N: Tensor, rule: Masked, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """(what the model sees, what it is to say): ids and targets, IGNORE where nothing was chosen. `ids_N` is left alone.
+    """(what the model sees, what it is to say): ids and targets, IGNORE where nothing was chosen.
 
-    A function of the ids, the rule and the generator's state (None: torch's own), the same on every device.
+    A function of the ids, the rule and the generator's state (None: torch's own), the same on every device; `ids_N` is
+    left alone.
     """
-    draw_3N = torch.rand(3, len(ids_N), generator=generator).to(ids_N.device)
-    kept = {rule.mask, *rule.special}
-    special = torch.tensor(sorted(kept), device=ids_N.device)
-    chosen_N = (draw_3N[0] < rule.share) & ~torch.isin(ids_N, special)
-    masked_N = chosen_N & (draw_3N[1] < rule.masked)
-    swapped_N = chosen_N & ~masked_N & (draw_3N[1] < rule.masked + rule.swapped)
-    others = torch.tensor([id for id in range(rule.vocab) if id not in kept], device=ids_N.device)
-    # A draw of nearly 1 rounds up to 1 in float32 times a large count.
-    place_N = (draw_3N[2].double() * len(others)).long().clamp(max=len(others) - 1)
-    seen_N = torch.where(swapped_N, others[place_N], ids_N).masked_fill(masked_N, rule.mask)
+    chosen, which, other = torch.rand(3, len(ids_N), generator=generator)
+    never = sorted({rule.mask, *rule.special})
+    count = rule.vocab - len(never)
+    # A draw just below 1 times a large count would round up to the count in float32.
+    other_N = (other.double() * count).long().clamp_(max=count - 1)
+    for id in never:  # the j-th of those that may be put in
+        other_N += other_N >= id
+    chosen_N, which_N, other_N = (drawn.to(ids_N.device) for drawn in (chosen, which, other_N))
+    chosen_N = (chosen_N < rule.share) & ~torch.isin(ids_N, torch.tensor(never, device=ids_N.device))
+    swapped_N = chosen_N & (which_N >= rule.masked) & (which_N < rule.masked + rule.swapped)
+    seen_N = torch.where(swapped_N, other_N, ids_N).masked_fill(chosen_N & (which_N < rule.masked), rule.mask)
     return seen_N, ids_N.masked_fill(~chosen_N, IGNORE)
