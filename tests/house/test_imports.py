@@ -27,11 +27,17 @@ ALONE = """
 import importlib, json, sys, traceback
 allowed, names = json.load(sys.stdin)
 allowed = set(allowed) | set(sys.stdlib_module_names)
-class Absent:
+class Only:
+    def __init__(self, finders):
+        self.finders = finders
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] not in allowed:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Absent())
+        if name.partition(".")[0] in allowed:
+            specs = (finder.find_spec(name, path, target) for finder in self.finders)
+            return next((spec for spec in specs if spec is not None), None)
+    def find_distributions(self, *told):
+        return [found for finder in self.finders if hasattr(finder, "find_distributions")
+                for found in finder.find_distributions(*told)]
+sys.meta_path[:] = [Only(list(sys.meta_path))]
 faults = []
 for name in names:
     try:
