@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 # Marks, punctuation and controls that came into Unicode after version 8.
-_LATER = """61d 7fd 890-8e2 9fd-9fe a76 afa-aff b55 c04-c3c c77 c84 d00 d3b-d3c d81 eba ece 180f-1886 1abf-1ace 1b4e-1b4f
-1b7d-1b7f 1df6-1dfb 2e43-2e5d a82c a8c5 a8ff a9bd 10d24-10f89 11070-11074 110c2-110cd 111c9 111cf 1123e 1133b
+_LATER = """61d 7fd 890-8e2 9fd-9fe a76 afa-aff b55 c04-c3c c77 c84 d00 d3b-d3c d81 eba ece 180f-1886 1abf-1ace
+1b4e-1b4f 1b7d-1b7f 1df6-1dfb 2e43-2e5d a82c a8c5 a8ff a9bd 10d24-10f89 11070-11074 110c2-110cd 111c9 111cf 1123e 1133b
 113b8-113e2 11438-1145e 11660-1166c 116b9 1182f-11fff 12ff1-13455 16d6d-16d6f 16e97-16f4f 16fe2-16fe4 1cf00-1cf46
 1e000-1e2ef 1e4ec-1e4ef 1e5ee-1e5ff 1e944-1e95f 897"""
 _RANGES = [tuple(int(end, 16) for end in (entry.split("-") * 2)[:2]) for entry in _LATER.split()]

@@ -44,7 +44,7 @@ class Lattice:
 
     def __init__(self, *, begins: Ints, finals: Ints, starts: Ints, ends: Ints, pieces: Ints):
         texts = np.searchsorted(begins, ends, side="right") - 1
-        order = np.lexsort((ends, ends - begins[texts]))
+        order = np.lexsort((starts, ends, ends - begins[texts]))
         self._set(begins, finals, starts[order], ends[order], pieces[order])
 
     def _set(self, begins: Ints, finals: Ints, starts: Ints, ends: Ints, pieces: Ints) -> None:

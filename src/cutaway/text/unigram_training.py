@@ -8,7 +8,7 @@ text into pieces and p(x) the product of its pieces' probabilities, L = sum over
 
 The digamma in place of the logarithm is the mean of log p under a Dirichlet posterior: rare pieces lose most.
 Departures from SentencePiece: candidates are chosen by how often they occur, while there every different word (cut at
-spaces, punctuation included) counts once, so that "KING", often said and always followed by a colon, is none; on plays of
+spaces, punctuation included) counts once, so that "KING", often said and always before a colon, is none; on plays of
 Shakespeare that is worth 8% of the log-likelihood. Single characters are never dropped on the way. A stretch without
 any border of script is cut after 256 characters, so that one giant line costs no more than its length.
 Read next: text/substrings.py, text/lattice.py
@@ -125,8 +125,9 @@ class _Fit:
         self._logprobs = _log_share(np.r_[self._counted(text, weights, sizes), runs.weights])
 
     def _counted(self, text: Ints, weights: Floats, sizes: Ints) -> Floats:
-        counts = np.bincount(text, weights=np.repeat(weights, sizes + 1), minlength=self._characters + 1)
-        return counts[1:].astype(np.float64)
+        counts = np.zeros(self._characters + 1)
+        np.add.at(counts, text, np.repeat(weights, sizes + 1))
+        return counts[1:]
 
     def rounds_ahead(self, size: int) -> int:
         """About how many rounds there will be."""
