@@ -120,3 +120,87 @@ def test_bytes_are_those_that_the_streams_say():
 def test_two_streams_of_one_name_are_refused():
     with pytest.raises(BadInput, match="one name"):
         ContiguousCache(((Stream("a", (1,)), Stream("a", (2,))),))
+
+
+MEMORY = (Stream("all", (1,)), Stream("read", (2, 3), per="memory"), Stream("state", (1,), per="sequence"))
+
+
+def memory(*numbers: int, rows: int = 2) -> torch.Tensor:
+    """`rows` rows (S, 2, 3) for each number, filled with it."""
+    return torch.cat([torch.full((rows, 2, 3), float(number)) for number in numbers] or [torch.zeros(0, 2, 3)])
+
+
+def recalled(cache: ContiguousCache) -> list[list[float]]:
+    rows_S, counts = cache.read(0, "read")
+    return [part[:, 0, 0].tolist() for part in rows_S.split(counts)]
+
+
+def test_a_memory_stays_when_tokens_are_taken_back_and_goes_where_a_mark_had_none():
+    cache = ContiguousCache((MEMORY[:2],), sequences=2, slack=4)
+    mark = cache.snapshot(0)
+    cache.replace(0, "read", torch.cat([memory(7, rows=3), memory(8, rows=1)]), (3, 1))
+    cache.append(0, "all", torch.zeros(4, 1), (2, 2))
+    cache.advance((2, 2))
+    cache.check()
+    assert recalled(cache) == [[7.0] * 3, [8.0]]
+    cache.truncate(0, 0)
+    later = cache.snapshot(1)
+    assert recalled(cache) == [[7.0] * 3, [8.0]]
+    cache.replace(0, "read", memory(9), (0, 2))  # the first brings none: it keeps its own
+    assert recalled(cache) == [[7.0] * 3, [9.0] * 2]
+    cache.restore(0, mark)
+    cache.restore(1, later)
+    cache.check()
+    assert recalled(cache) == [[], [8.0]]
+
+
+def test_a_memory_lies_head_by_head_and_does_not_change_under_a_reader():
+    cache = ContiguousCache((MEMORY[:2],))
+    cache.replace(0, "read", memory(1), (2,))
+    before, _ = cache.read(0, "read")
+    assert before.transpose(0, 1).is_contiguous()
+    cache.replace(0, "read", memory(2), (2,))
+    assert bool((before == 1).all())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=1, max_size=6))
+def test_selected_sequences_are_copies_that_go_their_own_ways(orders):
+    """Against plain Python lists: beams are copied, moved and dropped, and each then takes other tokens."""
+    cache = ContiguousCache((MEMORY,), sequences=3, capacity=1)
+    cache.replace(0, "read", memory(10, 20, 30), (2, 2, 2))
+    truth: list[tuple[list[float], float]] = [([], 10.0), ([], 20.0), ([], 30.0)]
+    token = 0
+    for order in orders:
+        order = [one % len(truth) for one in order]
+        cache.select(order)
+        truth = [(list(truth[one][0]), truth[one][1]) for one in order]
+        new = [float(token + place) for place in range(len(order))]
+        token += len(order)
+        cache.append(0, "all", torch.tensor(new)[:, None], (1,) * len(order))
+        cache.replace(0, "state", torch.tensor(new)[:, None])
+        for (tokens, _), one in zip(truth, new, strict=True):
+            tokens.append(one)
+        rows, counts = cache.read(0, "all")
+        assert [part.flatten().tolist() for part in rows.split(counts)] == [tokens for tokens, _ in truth]
+        assert recalled(cache) == [[number] * 2 for _, number in truth]
+        cache.advance((1,) * len(order))
+        assert cache.lengths == tuple(len(tokens) for tokens, _ in truth)
+        cache.check()
+
+
+def test_beams_of_one_source_that_change_places_move_no_memory():
+    cache = ContiguousCache((MEMORY[:2],), sequences=2)
+    cache.replace(0, "read", memory(1, 2), (2, 2))
+    cache.select((0, 0, 1))
+    held = cache.read(0, "read")[0]
+    cache.select((1, 0, 2))
+    assert cache.read(0, "read")[0] is held
+    cache.select((2, 0, 1))
+    assert recalled(cache) == [[2.0] * 2, [1.0] * 2, [1.0] * 2]
+
+
+def test_bytes_count_the_memory_by_its_own_tokens():
+    cache = ContiguousCache((MEMORY[:2],))
+    cache.replace(0, "read", memory(1, rows=5), (5,))
+    assert cache.bytes == MEMORY[1].bytes(5) == 5 * 6 * 4

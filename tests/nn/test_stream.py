@@ -13,9 +13,13 @@ def test_rows_and_bytes():
     assert Stream("k", (8,), dtype=torch.int8, every=4).bytes(11) == 2 * 8
     assert Stream("k", (8,), last=3).rows(10) == 3
     assert Stream("h", (8,), per="sequence").rows(10) == 1
+    assert Stream("m", (8,), per="memory").rows(10) == 10
 
 
-@pytest.mark.parametrize("wrong", [{"every": 0}, {"last": 0}, {"shape": (0,)}, {"per": "sequence", "last": 2}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"every": 0}, {"last": 0}, {"shape": (0,)}, {"per": "sequence", "last": 2}, {"per": "memory", "every": 2}],
+)
 def test_an_impossible_stream_is_refused(wrong):
     with pytest.raises(BadInput):
         Stream(**{"name": "k", "shape": (1,), **wrong})
