@@ -170,7 +170,11 @@ def _check(*, max_tokens: int, beams: int, length_penalty: float, early: Early) 
     for name, value, least in (("max_tokens", max_tokens, 0), ("beams", beams, 1)):
         if type(value) is not int or value < least:
             raise BadInput(f"must be a whole number, at least {least}, is {value!r}", field=name)
-    if isinstance(length_penalty, bool) or not isinstance(length_penalty, (int, float)) or abs(length_penalty) > 100:
+    if (
+        isinstance(length_penalty, bool)
+        or not isinstance(length_penalty, (int, float))
+        or not abs(length_penalty) <= 100
+    ):
         raise BadInput(f"must be a number from -100 to 100, is {length_penalty!r}", field="length_penalty")
     if early not in (False, True, "never"):
         raise BadInput(f'must be False, True or "never", is {early!r}', field="early")
