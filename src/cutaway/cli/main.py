@@ -36,6 +36,7 @@ COMMANDS = {
     "get": Entry(module="cutaway.cli.get", function="get", help="Fetch a model into the cache."),
     "train": Entry(module="cutaway.cli.train", function="train", help="Train a model by a recipe, or continue a run."),
     "recipes": Entry(module="cutaway.cli.recipes", function="recipes", help="List the training runs known by a name."),
+    "plan": Entry(module="cutaway.cli.plan", function="plan", help="What training a model takes on many devices."),
     "reproduce": Entry(
         module="cutaway.cli.reproduce", function="reproduce", help="A paper's number beside ours, computed here."
     ),
