@@ -1,0 +1,185 @@
+"""`cutaway train RECIPE [field=value ...] --run FOLDER`: a model from raw text, in a folder to leave and resume.
+
+Read next: cli/panel.py, recipes/training.py, train/run.py
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cutaway.base.errors import BadInput
+from cutaway.base.paths import expand
+from cutaway.cli import console, threads
+
+if TYPE_CHECKING:
+    from cutaway.recipes.recipe import Recipe
+    from cutaway.recipes.training import Training
+    from cutaway.train.run import Run
+
+RUNS = Path("runs")  # where a run goes that was given no folder
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="One of those that `cutaway recipes` lists.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="What is to be other than in the recipe.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--run", metavar="FOLDER", help="Where the run is kept (runs/RECIPE if not told).")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="FOLDER", help="Continue the run in this folder.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build nothing, read nothing: parameters, memory and steps.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write events for TensorBoard into the run's folder.")
+    ] = False,
+) -> None:
+    """Train a model by a recipe, or continue a run.
+
+    The run's folder holds the recipe, the figures of each step, samples, checkpoints and, at the end, a model that
+    open, chat, generate and transformers load. Ctrl-C saves and stops; a run that was killed continues with --resume.
+    """
+    if resume is not None:
+        if recipe is not None or folder is not None:
+            raise BadInput("continues a run as it was begun: give it nothing but the folder", source="--resume")
+        _go(context, expand(resume), None, tensorboard)
+        return
+    if recipe is None:
+        raise BadInput("name a recipe (`cutaway recipes` lists them), or --resume FOLDER", source="train")
+    threads.apply(context)
+    from cutaway.recipes.table import made
+
+    value = made(recipe, changes or [])
+    if dry_run:
+        _outline(recipe, value)
+        return
+    _go(context, expand(folder or RUNS / recipe), (recipe, value), tensorboard)
+
+
+def _go(context: typer.Context, folder: Path, new: tuple[str, Recipe] | None, tensorboard: bool) -> None:
+    threads.apply(context)
+    from cutaway.recipes.table import VALUES
+    from cutaway.train.run import Run
+
+    if new is None:
+        run = Run.open(folder)
+        recipe = run.recipe(VALUES)
+    else:
+        recipe = new[1]
+        run = Run.create(folder, new[0], recipe, hardware=_hardware())
+    with run.held():
+        _train(recipe, run, tensorboard)
+
+
+def _train(recipe: Recipe, run: Run, tensorboard: bool) -> None:
+    from cutaway.cli.panel import duration, watcher
+    from cutaway.recipes.training import Training
+
+    console.say(f"{run.name}: {recipe.about}")
+    training = Training.ready(recipe, run, console.say)
+    for fact in training.prepared.facts:
+        console.say(fact)
+    if training.start:
+        console.say(f"continuing behind step {training.start:,}")
+    line: dict[str, Any] = {}
+    events = _events(run) if tensorboard else None
+    with stopping() as stopped:
+        with watcher(recipe.steps, training.start, training.prepared.flops, _peak(training)) as panel:
+            for moment in training.steps(stopped.is_set):
+                line = moment.line
+                panel.show(moment)
+                if events is not None:
+                    events.add(line)
+        if events is not None:
+            events.close()
+    figures = f"loss {line['loss']:.4f}" if line else "nothing was left to do"
+    if "val_loss" in line:
+        figures += f", validation {line['val_loss']:.4f}"
+    if stopped.is_set():
+        console.say(
+            f"stopped and saved behind step {line['step']:,}: continue with cutaway train --resume {run.folder}"
+        )
+        raise typer.Exit(130)
+    console.say(f"{figures}, in {duration(training.seconds)}. Try it: cutaway generate {run.folder} TEXT")
+    print(run.folder)
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """While this lasts, the first Ctrl-C (or SIGTERM) sets the event, for the step under way to be finished; a second
+    one interrupts at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _hardware() -> dict[str, Any]:
+    from cutaway.cli import machine
+
+    found = machine.look()
+    return {"processor": found.processor, "system": found.system, "cores": found.cores, "memory": found.memory}
+
+
+def _peak(training: Training) -> float | None:
+    """FLOP/s of this machine's float32 products; None where nobody watches, and on an accelerator."""
+    if not console.messages().is_terminal or next(training.prepared.module.parameters()).device.type != "cpu":
+        return None
+    import torch
+
+    from cutaway.cli.measure import matmul_rate
+
+    return matmul_rate(torch.float32)
+
+
+def _events(run: Run) -> Any:
+    from cutaway.train.events import Events
+
+    return Events(run.folder / "events")
+
+
+def _outline(name: str, recipe: Recipe) -> None:
+    """What a run would take, from the model on the meta device."""
+    module, tokens, activations = recipe.task.outline()
+    parameters = sum(weight.numel() for weight in module.parameters())
+    step = tokens * recipe.accumulate
+    rows = [
+        ("parameters", f"{parameters:,}"),
+        ("tokens a step", f"{step:,}"),
+        ("steps", f"{recipe.steps:,}"),
+        ("tokens in all", f"{step * recipe.steps:,}"),
+        ("FLOPs in all", f"{6.0 * parameters * step * recipe.steps:.2e} (6 a parameter and token)"),
+        ("weights, float32", console.megabytes(4 * parameters)),
+        ("gradients", console.megabytes(4 * parameters)),
+        ("optimiser state", console.megabytes(8 * parameters)),
+        ("activations of a batch", f"about {console.megabytes(activations)}"),
+        ("memory of a process", f"about {console.megabytes(16 * parameters + activations)}"),
+    ]
+    console.say(f"{name}: {recipe.about}")
+    console.show_table((console.Column(title="what"), console.Column(title="how much", align="right")), rows)

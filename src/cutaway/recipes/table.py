@@ -1,0 +1,43 @@
+"""The values that a recipe may be made of, by the names under which run.json and the command line know them.
+
+Read next: recipes/listing.py, base/values.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from cutaway.models.decoder import Decoder
+from cutaway.nn import rope_scaling
+from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.block import Block
+from cutaway.nn.feedforward import Gated, Plain
+from cutaway.nn.norms import LayerNorm, RMSNorm
+from cutaway.nn.positions import Learned, Rope, Sinusoidal
+from cutaway.recipes.language import NextToken
+from cutaway.recipes.listing import find
+from cutaway.recipes.override import make
+from cutaway.recipes.recipe import Recipe, Sampling
+from cutaway.recipes.shelved import Shelved
+from cutaway.recipes.stream import Stream
+from cutaway.recipes.vocabulary import BytePairs, Characters
+from cutaway.train.optimisers.adafactor import Adafactor
+from cutaway.train.optimisers.adam import Adam
+from cutaway.train.optimisers.adamw import AdamW
+from cutaway.train.optimisers.lion import Lion
+from cutaway.train.optimisers.muon import Muon
+from cutaway.train.optimisers.sgd import SGD
+from cutaway.train.schedules import Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay
+
+_RECIPES = (Recipe, Sampling, NextToken, Shelved, Stream, BytePairs, Characters)
+_MODELS = (Decoder, Block, GroupedQuery, Gated, Plain, LayerNorm, RMSNorm, Learned, Rope, Sinusoidal)
+_SCALINGS = (rope_scaling.LinearScaling, rope_scaling.DynamicNtk, rope_scaling.Llama3Scaling, rope_scaling.Yarn)
+_OPTIMISERS = (AdamW, Adam, SGD, Lion, Adafactor, Muon)
+_SCHEDULES = (Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay)
+VALUES = MappingProxyType({one.__name__: one for one in (*_RECIPES, *_MODELS, *_SCALINGS, *_OPTIMISERS, *_SCHEDULES)})
+
+
+def made(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe called `name`, changed by `field=value`s. Raises NotFound and BadInput with the nearest names."""
+    return make(find(name).function(), changes, VALUES)

@@ -1,0 +1,167 @@
+"""What runs a recipe: the loop's own body, which records, evaluates, samples and saves.
+
+Read next: train/fit.py, train/run.py
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cutaway.base.device import pick_device
+from cutaway.base.errors import BadInput
+from cutaway.recipes.recipe import Prepared, Recipe
+from cutaway.train.cores import OnCores
+from cutaway.train.fit import fit
+from cutaway.train.guard import Guard, Held
+from cutaway.train.loss import Objective
+from cutaway.train.metrics import Line
+from cutaway.train.precision import named
+from cutaway.train.randomness import restore, snapshot
+from cutaway.train.run import Run
+from cutaway.train.schedules import Scheduled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What a watcher sees after a step: its line of metrics.jsonl, and a sample where one was drawn."""
+
+    line: Line
+    sample: str | None = None
+
+
+@dataclass(kw_only=True, eq=False)
+class Training:
+    """A recipe, made ready to run in a folder. `start`: steps that were made before; `seconds`: how long they took."""
+
+    recipe: Recipe
+    run: Run
+    prepared: Prepared
+    optimiser: Scheduled
+    held: Held
+    objective: Objective
+    start: int = 0
+    ended: bool = False
+    seconds: float = 0.0
+    best: float | None = None
+
+    @classmethod
+    def ready(cls, recipe: Recipe, run: Run, say: Callable[[str], None]) -> Training:
+        """Prepares the task, and goes on from the run's last checkpoint if there is one.
+
+        Raises BadInput where the data are not those that the run was begun with.
+        """
+        found = run.resume(say)
+        prepared = recipe.task.prepare(run.folder, recipe.seed, pick_device(recipe.device))
+        run.checkpoints.keep = recipe.keep
+        guard = Guard(prepared.module)
+        training = cls(
+            recipe=recipe,
+            run=run,
+            prepared=prepared,
+            optimiser=Scheduled(recipe.optimiser.build(prepared.module), recipe.schedule),
+            held=guard.hold(named(recipe.precision)),
+            objective=guard.watch(_spread(prepared)),
+        )
+        if found is not None:
+            training.start = found[0]
+            training._restore(found[1])
+        return training
+
+    def steps(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Moment]:
+        """Makes the steps that are left, yielding after each. Once `stop` says so, saves and ends.
+
+        At the end, or when stopped, the run's folder holds a model to open.
+        """
+        recipe, run, prepared, guard = self.recipe, self.run, self.prepared, self.held.guard
+        if self.start == 0:
+            run.sample("before", prepared.sample(prepared.module))
+        begun, index = time.perf_counter() - self.seconds, self.start
+        last = begun + self.seconds
+        for step in fit(
+            prepared.module,
+            self.objective,
+            prepared.batches,
+            self.optimiser,
+            steps=0 if self.ended else recipe.steps,
+            start=self.start,
+            accumulate=recipe.accumulate,
+            clip=recipe.clip,
+            precision=self.held,
+        ):
+            now, index = time.perf_counter(), step.index
+            line: Line = {
+                "step": index,
+                "loss": step.loss,
+                "norm": step.norm,
+                "rate": self.optimiser.rate,
+                "tokens": step.tokens,
+                "tokens_per_second": round(step.tokens / (now - last), 1),
+                "seconds": round(now - begun, 3),
+                **step.metrics,
+            }
+            news = [str(event) for event in guard.news()]
+            if news:
+                line["guard"] = news
+            self.ended, sample = index == recipe.steps, None
+            if index % recipe.evaluate == 0 or index == recipe.steps:
+                line |= prepared.validate(prepared.module)
+                sample = prepared.sample(prepared.module)
+                run.sample(f"step-{index:08}", sample)
+                self.ended |= recipe.until is not None and line["val_loss"] <= recipe.until
+            last = time.perf_counter()
+            run.record(line)
+            self.seconds = last - begun
+            stopped = self.ended or stop()
+            if stopped or index % recipe.save == 0:
+                self._save(index, line.get("val_loss"))
+            yield Moment(line=line, sample=sample)
+            last = time.perf_counter()
+            if stopped:
+                break
+        self._finish()
+
+    def _finish(self) -> None:
+        prepared, run = self.prepared, self.run
+        run.sample("after", prepared.sample(prepared.module))
+        with run.writing():
+            prepared.save(prepared.module, run.folder)
+
+    def _save(self, index: int, score: float | None) -> None:
+        self.run.save(index, self._state(), score)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "module": dict(self.prepared.module.state_dict()),
+            "optimiser": self.optimiser.state_dict(),
+            "batches": self.prepared.batches.state(),
+            "random": snapshot(),
+            "held": self.held.state_dict(),
+            "data": self.prepared.data,
+            "seconds": self.seconds,
+            "ended": self.ended,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        for name, mark in self.prepared.data.items():
+            if state["data"].get(name) != mark:
+                message = "is not what the run was begun with: a run goes on with its own data, or starts anew"
+                raise BadInput(message, source=self.run.folder, field=name)
+        self.prepared.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.prepared.batches.restore(state["batches"])
+        self.held.load_state_dict(state["held"])
+        self.seconds, self.ended = float(state["seconds"]), bool(state["ended"])
+        restore(state["random"])
+
+
+def _spread(prepared: Prepared) -> Objective:
+    """The objective on as many cores as torch may use, where that is for the model."""
+    cores, device = torch.get_num_threads(), next(prepared.module.parameters()).device
+    if cores == 1 or device.type != "cpu" or not prepared.objective.splits or prepared.draws:
+        return prepared.objective
+    return OnCores(prepared.objective, cores)
