@@ -9,6 +9,7 @@ from cutaway.cli import generate as module
 from cutaway.cli.main import main
 
 from .fakes import ScriptedLanguage, opener
+from .folders import rewriter
 
 
 @pytest.fixture
@@ -80,3 +81,21 @@ def test_control_c_ends_with_130_and_keeps_what_was_said(monkeypatch, capsys):
     monkeypatch.setattr(module, "open_model", opener(ScriptedLanguage("Paris.", interrupt_at=2)))
     assert main(["generate", "m", "x"]) == 130
     assert capsys.readouterr().out == "Pa"
+
+
+def test_an_encoder_decoder_writes_its_own_text(tmp_path, capsys):
+    folder = str(rewriter(tmp_path / "m"))
+    assert main(["generate", folder, "abc", "--max-tokens", "5", "--json", "--device", "cpu"]) == 0
+    greedy = json.loads(capsys.readouterr().out)
+    assert len(greedy["tokens"]) == 5 and len(greedy["prompt_tokens"]) == 3 and greedy["finish_reason"] == "length"
+    assert main(["generate", folder, "abc", "--max-tokens", "5", "--beams", "3", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.endswith("\n")
+    assert main(["generate", folder, "abc", "--temperature", "1", "--device", "cpu"]) == 2
+    assert "--max-tokens and --beams alone" in capsys.readouterr().err
+    assert main(["logits", folder, "abc", "--device", "cpu"]) == 2
+    assert "is an encoder-decoder" in capsys.readouterr().err
+
+
+def test_beams_are_an_encoder_decoders(language, capsys):
+    assert main(["generate", "m", "x", "--beams", "2"]) == 2
+    assert "only an encoder-decoder" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from cutaway.models.encoder_decoder import EncoderDecoder, EncoderDecoderModel
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
 from cutaway.ops.forms import FAST, READABLE, Forms
+from cutaway.weights.architectures.place import place_of
 from cutaway.weights.architectures.t5 import T5
 from cutaway.weights.fields import Fields
 from cutaway.weights.huggingface import read_folder
@@ -150,12 +151,8 @@ def test_gradients_are_theirs(options, make_twin):
     twin = make_twin(**options)
     weight = torch.randn(sum(TARGETS), VOCAB)
     (twin.expected() * weight).sum().backward()
-    twin.ours.train()  # every dropout is 0.1 here: switched off by the fixture's eval, and left so
-    twin.ours.eval()
     (twin.full() * weight).sum().backward()
     theirs, names = dict(twin.theirs.named_parameters()), T5.of(twin.spec).names
-    from cutaway.weights.architectures.place import place_of
-
     for name, parameter in twin.ours.named_parameters():
         expected = theirs[place_of(names, name).name].grad
         assert bool(expected.any()), name
@@ -199,8 +196,7 @@ def test_a_first_checkpoint_with_its_surplus_is_read(make_twin):
 
 
 def test_an_early_config_says_by_the_tie_whether_the_head_is_scaled():
-    early = {name: value for name, value in (SMALL | V11).items()}
-    spec = T5.spec(Fields(early, "config.json"))
+    spec = T5.spec(Fields(SMALL | V11, "config.json"))
     assert (spec.tied, spec.head_scale) == (False, None)
     assert T5.spec(Fields(SMALL | V10, "config.json")).head_scale == 24**-0.5
     assert spec.decoder.blocks[0].feed.activation == "gelu_tanh"

@@ -69,6 +69,26 @@ BERT = {
     "is_decoder": False,
     "position_embedding_type": "absolute",
 }
+T5 = {
+    "vocab_size": 40,
+    "d_model": 24,
+    "d_kv": 8,
+    "d_ff": 32,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": 3,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 20,
+    "dropout_rate": 0.1,
+    "layer_norm_epsilon": 1e-6,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+    "scale_decoder_outputs": False,
+    "is_encoder_decoder": True,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 0,
+    "eos_token_id": [1, 3],
+}
 BASES: dict[str, dict[str, Any]] = {
     "llama": LLAMA,
     "mistral": LLAMA | {"sliding_window": 4},
@@ -79,6 +99,7 @@ BASES: dict[str, dict[str, Any]] = {
     "gpt2": GPT | {"n_inner": 40, "activation_function": "gelu_new", "scale_attn_by_inverse_layer_idx": True},
     "openai-gpt": GPT | {"afn": "gelu"},
     "bert": BERT,
+    "t5": T5,
 }
 
 
