@@ -161,3 +161,41 @@ def test_a_terminal_is_never_overrun(folder, columns, monkeypatch, capsys):
     drawn = [line for line in lines[start:] if not line.startswith("behind ")]
     assert all(cell_len(line.rstrip()) <= columns for line in drawn)
     assert any("grouped.py:" in line for line in drawn), "the source is told at any width"
+
+
+def test_an_encoder_is_opened_and_not_asked_what_comes_next(tmp_path, capsys):
+    from cutaway.infer.language import Language
+    from cutaway.infer.save import save
+    from cutaway.models.encoder import Encoder
+    from cutaway.models.pooler import Pooler
+    from cutaway.nn.attention.grouped import GroupedQuery
+    from cutaway.nn.block import Block
+    from cutaway.nn.feedforward import Plain
+    from cutaway.nn.norms import LayerNorm
+    from cutaway.nn.positions import Learned
+
+    norm = LayerNorm(eps=1e-12)
+    mixer = GroupedQuery(heads=2, kv_heads=2, head_dim=8, bias=True, out_bias=True)
+    block = Block(mixer=mixer, feed=Plain(hidden=32), outside=norm)
+    value = Encoder(
+        vocab=50,
+        dim=16,
+        blocks=(block,) * 2,
+        length=32,
+        positions=Learned(length=32),
+        kinds=2,
+        embedding_norm=norm,
+        pooler=Pooler(),
+    )
+    folder = str(save(Language(value.build()), tmp_path / "bert"))
+    assert main(["open", folder]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{folder}: vocab 50, dim 16, 2 blocks, context 32, no head")
+    assert "encoder " in out and "pooler" in out and "models/encoder.py:" in out and "cache 0 B a token" in out
+    assert main(["open", folder, "--json", "--length", "4"]) == 0
+    assert json.loads(capsys.readouterr().out)["parts"]["flops_per_token"] == value.cost(1, 4).flops
+    assert main(["open", folder, "--html", str(tmp_path / "page.html")]) == 0
+    capsys.readouterr()
+    for command in (["generate", folder, "hi"], ["logits", folder, "hi"], ["chat", folder]):
+        assert main(command) == 2
+        assert "is an encoder: it turns texts to vectors" in capsys.readouterr().err

@@ -6,6 +6,8 @@ import torch
 from cutaway.base.seeds import seed_all
 from cutaway.infer.language import Language
 from cutaway.models.decoder import Decoder
+from cutaway.models.encoder import Encoder
+from cutaway.models.masked_head import MaskedHead
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Gated, Plain
@@ -32,6 +34,23 @@ def older() -> Decoder:
     block = Block(mixer=mixer, feed=Plain(hidden=64), outside=LayerNorm())
     return Decoder(
         vocab=96, dim=32, blocks=(block,) * 2, positions=Learned(length=16), length=16, tied=False, head_bias=True
+    )
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    """BERT's build: learned positions, token types, norms outside, a tied masked-language head."""
+    mixer = GroupedQuery(heads=4, kv_heads=4, head_dim=8, bias=True, out_bias=True)
+    norm = LayerNorm(eps=1e-12)
+    return Encoder(
+        vocab=96,
+        dim=32,
+        blocks=(Block(mixer=mixer, feed=Plain(hidden=64), outside=norm),) * 2,
+        length=16,
+        positions=Learned(length=16),
+        kinds=2,
+        embedding_norm=norm,
+        head=MaskedHead(norm=norm),
     )
 
 

@@ -9,6 +9,8 @@ from torch import nn
 
 from cutaway.base.errors import BadInput
 from cutaway.lab.anatomy import PACKAGE, anatomy, architecture, source
+from cutaway.models.classifier import SequenceClassifier
+from cutaway.models.pooler import Pooler
 from cutaway.nn.quantised import QuantisedEmbedding, QuantisedLinear
 from cutaway.ops.blocks.format import FORMATS
 from cutaway.ops.blocks.quantise import quantise
@@ -85,6 +87,20 @@ def test_formats_and_bytes_are_those_in_memory(spec):
     assert (root.find("embedding").flops, query.file) == (2 * 96 * 32, "nn/quantised.py")
     assert root.find("blocks.0").like(root.find("blocks.3")) and not root.find("blocks.0").like(root.find("blocks.1"))
     assert not root.find("blocks.0").like(root.find("blocks.2"))  # a window, and none
+
+
+def test_an_encoder_adds_up_and_keeps_nothing(encoder):
+    classifier = dataclasses.replace(encoder, head=SequenceClassifier(classes=3), pooler=Pooler())
+    trunk = dataclasses.replace(encoder, head=None)
+    for value in (encoder, classifier, trunk):
+        root, cost = anatomy(value.build(), length=9), value.cost(1, 9)
+        assert (root.parameters, root.flops) == (cost.parameters, cost.flops)
+        assert sum(child.flops for child in root.children) == root.flops
+        assert all((part.cache_bytes, part.kept_bytes) == (0, 0) for part in root.everything())
+    scores, looked_up = 2 * 96 * 32, 0
+    assert [anatomy(value.build()).find("embedding").flops for value in (encoder, trunk)] == [scores, looked_up]
+    assert anatomy(encoder.build()).find("kinds").flops == 0
+    assert anatomy(encoder.build()).find("head").flops == 2 * 32 * 32
 
 
 def test_every_source_is_where_it_says(spec):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cutaway.base.errors import BadInput
+from cutaway.infer.language import Language
 from cutaway.lab.lens import Guess, Layer, Lens, look
 from cutaway.nn.context import Context
 
@@ -80,3 +81,8 @@ def test_pieces_without_a_tokenizer_are_ids(language):
     lens = look(language, IDS)
     assert lens.pieces[0] == "#3"
     assert lens.layers[0].guesses[0][0].piece.startswith("#")
+
+
+def test_an_encoder_guesses_nothing(encoder):
+    with pytest.raises(BadInput, match="an encoder makes none"):
+        look(Language(encoder.build()), [1, 2, 3])

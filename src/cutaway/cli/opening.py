@@ -21,8 +21,8 @@ from cutaway.weights.shelf import SHELF, refuse_mute
 
 if TYPE_CHECKING:
     from cutaway.infer.language import Language
-    from cutaway.text.tokenizer import Tokenizer
     from cutaway.infer.seq2seq import Seq2Seq
+    from cutaway.text.tokenizer import Tokenizer
 
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="A short name, a folder, a .gguf file, or a hub id (owner/name).")
@@ -47,8 +47,6 @@ def open_language(
     if isinstance(language, Seq2Seq):
         said = "is an encoder-decoder: it turns one text into another, which `cutaway generate` shows"
         raise BadInput(said, source=model)
-    if not (mute or language.speaks):
-        raise BadInput("is an encoder: it turns texts to vectors (embed), it writes none", source=model)
     return language
 
 
@@ -64,8 +62,12 @@ def open_model(
     console = messages()
     with console.status(f"opening {model} ...") if console.is_terminal else nullcontext():
         from cutaway.infer.load import load
+        from cutaway.infer.seq2seq import Seq2Seq
 
-        return load(model, dtype=dtype, device=device)
+        language = load(model, dtype=dtype, device=device)
+    if not (mute or isinstance(language, Seq2Seq) or language.speaks):
+        raise BadInput("is an encoder: it turns texts to vectors (embed), it writes none", source=model)
+    return language
 
 
 def open_tokenizer(name: str) -> Tokenizer:
