@@ -35,7 +35,7 @@ def pair(request, corpus, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained:
+def trained(corpus):
     return Unigram.train(corpus, vocab=650)
 
 
@@ -128,17 +128,17 @@ def test_the_likelihood_is_over_all_cuts(trained):
 @pytest.mark.parametrize(
     ("texts", "options", "message"),
     [
-        ([], {}, "texts: holds no text"),
-        (["", ""], {"vocab": 300}, "texts: holds no text"),
+        ([], {}, "corpus: there is no text in it"),
+        (["", ""], {"vocab": 300}, "corpus: there is no text in it"),
         (
             ["abcdefgh"],
             {"vocab": 262},
             r"vocab: 262 tokens less 257 special ones and bytes: there is room for 5 pieces",
         ),
         (["ab"], {"vocab": 100}, "vocab: 100 tokens less 257"),
-        ("one text", {}, "texts: must be many texts, not one str"),
-        (["ok", "\ud800"], {}, r"texts\[1\]: character 0 is half of a surrogate pair"),
-        (["ok", 5], {}, r"texts\[1\]: only text"),
+        ("one text", {}, "corpus: must be a list of texts"),
+        (["ok", "\ud800"], {}, r"corpus: text 1: character 0 is half of a surrogate pair"),
+        (["ok", 5], {}, r"corpus: text 1: must be a text"),
         (["ok"], {"coverage": 0.0}, "coverage: must be above 0"),
         (["ok"], {"special": ["<s>", "<s>"]}, "special: '<s>' is there more than once"),
     ],

@@ -122,7 +122,7 @@ def test_one_giant_stretch_is_learned_from():
 
 
 def test_what_cannot_be_learned_is_named():
-    with pytest.raises(BadInput, match="texts: holds no text"):
+    with pytest.raises(BadInput, match="corpus: there is no text in it"):
         learn({}, size=100, coverage=1.0)
     with pytest.raises(BadInput, match="vocab: there is room for 3 pieces, and the text has 4 different characters"):
         learn({"abcd": 2}, size=3, coverage=1.0)

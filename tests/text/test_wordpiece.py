@@ -118,11 +118,11 @@ def test_a_broken_vocab_txt_is_named_with_its_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("texts", "options", "message"),
     [
-        ([], {}, "texts: hold no words"),
-        ([" \n", "\u200b"], {}, "texts: hold no words"),
-        (["y" * 101], {}, "texts: hold no words"),
+        ([], {}, "corpus: there are no words in it"),
+        ([" \n", "\u200b"], {}, "corpus: there are no words in it"),
+        (["y" * 101], {}, "corpus: there are no words in it"),
         (["abcdef"], {"vocab": 8}, "vocab: 8 tokens; 16 are"),
-        ("one text", {}, "texts: must be many texts"),
+        ("one text", {}, "corpus: must be a list of texts"),
         (["ok"], {"coverage": 2.0}, "coverage: must be above 0"),
         (["ok"], {"special": [""]}, "special"),
     ],

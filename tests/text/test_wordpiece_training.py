@@ -91,7 +91,7 @@ def test_ids_have_an_order_of_their_own():
 
 def test_rare_characters_and_what_cannot_be_learned():
     assert "z" not in "".join(learn({"ab": 99, "az": 1}, size=20, special=[], coverage=0.99))
-    with pytest.raises(BadInput, match="texts: hold no words"):
+    with pytest.raises(BadInput, match="corpus: there are no words in it"):
         learn({}, size=20, special=[])
     with pytest.raises(BadInput, match="vocab: 3 tokens; 4 are the special ones and the text's characters"):
         learn({"ab": 1, "c": 1}, size=3, special=[])

@@ -71,6 +71,14 @@ class Specials:
                 yield stretch, self.ids[stretch] if index % 2 else None
 
 
+def checked_ids(ids: Iterable[int], vocab: int) -> Iterator[int]:
+    """`ids` one after another. Raises BadInput for one that is not below `vocab`."""
+    for index in ids:
+        if not 0 <= index < vocab:
+            raise BadInput(f"{index} is not an id; there are {vocab}", field="ids")
+        yield int(index)
+
+
 def add_special(backend: Backend, special: Mapping[str, int]) -> Backend:
     """Marks tokens that `backend`'s vocabulary has, or is about to get at its end, as special. Returns `backend`."""
     ordered = sorted(special, key=special.__getitem__)

@@ -26,8 +26,9 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from cutaway.base.errors import BadInput
 from cutaway.text import scripts, tokenizer_json
-from cutaway.text.given import checked_text, checked_texts
+from cutaway.text.corpus import checked_text, checked_texts
 from cutaway.text.tokenizer import Tokenizer
+from cutaway.text.tokenizer_json import checked_ids
 from cutaway.text.unigram_training import learn
 from cutaway.text.viterbi import Cut, Cutter
 from cutaway.text.vocabulary import named_errors
@@ -197,9 +198,12 @@ class Unigram:
         return [self.unknown]
 
     def decode(self, ids: Iterable[int], special: bool = False) -> str:
-        """The text of `ids`; `special` keeps special tokens. A run of bytes that is no UTF-8 gives one U+FFFD each."""
+        """The text of `ids`; `special` keeps special tokens. A run of bytes that is no UTF-8 gives one U+FFFD each.
+
+        Raises BadInput for an id that is not in the vocabulary.
+        """
         skipped = frozenset() if special else frozenset(self._specials.ids.values())
-        tokens = [self._tokens[index] for index in ids if 0 <= index < len(self._tokens) and index not in skipped]
+        tokens = [self._tokens[index] for index in checked_ids(ids, self.vocab) if index not in skipped]
         parts: list[str] = []
         run = bytearray()
         for token in [*tokens, ""]:

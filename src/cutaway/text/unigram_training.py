@@ -48,7 +48,7 @@ def learn(
     """
     alphabet = _alphabet(stretches, coverage)
     if not alphabet:
-        raise BadInput("holds no text", field="texts")
+        raise BadInput("there is no text in it", field="corpus")
     if size < len(alphabet):
         message = f"there is room for {size} pieces, and the text has {len(alphabet)} different characters"
         raise BadInput(f"{message}; take a larger vocabulary or a lower coverage than {coverage:g}", field="vocab")

@@ -21,8 +21,9 @@ from cutaway.base.errors import BadInput, NotFound
 from cutaway.base.paths import atomic
 from cutaway.text import tokenizer_json
 from cutaway.text.bert_normaliser import BertNormaliser, words
-from cutaway.text.given import checked_text, checked_texts
+from cutaway.text.corpus import checked_text, checked_texts
 from cutaway.text.tokenizer import Tokenizer
+from cutaway.text.tokenizer_json import checked_ids
 from cutaway.text.vocabulary import named_errors
 from cutaway.text.wordpiece_training import learn
 
@@ -167,9 +168,9 @@ class WordPiece:
         return ids
 
     def decode(self, ids: Iterable[int], special: bool = False) -> str:
-        """The words of `ids` with single spaces; `special` keeps special tokens."""
+        """The words of `ids` with single spaces; `special` keeps special tokens. BadInput for what is no id."""
         skipped = frozenset() if special else frozenset(self._special.values())
-        tokens = [self.tokens[index] for index in ids if 0 <= index < len(self.tokens) and index not in skipped]
+        tokens = [self.tokens[index] for index in checked_ids(ids, self.vocab) if index not in skipped]
         return "".join(self._shown(token, first=place == 0) for place, token in enumerate(tokens))
 
     def _shown(self, token: str, first: bool) -> str:

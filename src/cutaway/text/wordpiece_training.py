@@ -38,7 +38,7 @@ def learn(
     known = set(alphabet)
     kept = {word: count for word, count in words.items() if known.issuperset(word)}
     if not kept:
-        raise BadInput("hold no words", field="texts")
+        raise BadInput("there are no words in it", field="corpus")
     tokens = list(dict.fromkeys([*special, *alphabet]))
     tokens += sorted({prefix + character for word in kept for character in word[1:]} - set(tokens))
     if size < len(tokens):
