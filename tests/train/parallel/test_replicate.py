@@ -9,7 +9,7 @@ from cutaway.train.fit import fit
 from cutaway.train.optimisers.adamw import AdamW
 from cutaway.train.parallel.replicate import replicate
 
-from .models import NextToken, Still, batch, decoder, joined, near, taught
+from .models import Still, batch, decoder, joined, near, next_token, taught
 
 BATCHES = [[batch(1), batch(2, (3, 4, 2))], [batch(3, (9,)), batch(4, (2, 2))]]  # of two processes: unequal counts
 
@@ -19,7 +19,7 @@ def work(fleet, folder):
     if fleet.place("data"):  # all start from the weights of the first
         with torch.no_grad():
             module.norm.weight.add_(1.0)
-    wrapped, objective = replicate(module, NextToken(), fleet)
+    wrapped, objective = replicate(module, next_token(), fleet)
     mine = BATCHES[fleet.place("data")]
     told = {"steps": 1, "accumulate": 2, "world": fleet}
     step = next(fit(wrapped, objective, mine, Still(), clip=None, **told))

@@ -14,7 +14,7 @@ from cutaway.train.schedules import Linear, Scheduled
 from cutaway.train.shards import shard as part
 from cutaway.train.shards import whole
 
-from .models import NextToken, Still, batch, decoder, joined, near, taught
+from .models import Still, batch, decoder, joined, near, next_token, taught
 
 BATCHES = [[batch(1), batch(2, (3, 4, 2))], [batch(3, (9,)), batch(4, (2, 2))]]  # of two processes: unequal counts
 VALUES = {
@@ -29,7 +29,7 @@ def work(fleet, folder):
     if fleet.place("data"):  # all start from the weights of the first
         with torch.no_grad():
             module.norm.weight.add_(1.0)
-    wrapped, objective = shard(module, NextToken(), fleet)
+    wrapped, objective = shard(module, next_token(), fleet)
     mine = BATCHES[fleet.place("data")]
     told = {"accumulate": 2, "world": fleet}
     step = next(fit(wrapped, objective, mine, Still(), steps=1, clip=None, **told))
@@ -40,7 +40,7 @@ def work(fleet, folder):
     result["weights"] = {name: whole(weight.detach()) for name, weight in module.named_parameters()}
     for name, value in VALUES.items():
         module = decoder(tied=False)
-        wrapped, objective = shard(module, NextToken(), fleet)
+        wrapped, objective = shard(module, next_token(), fleet)
         optimiser = Scheduled(value.build(module), Linear(steps=10))
         list(fit(wrapped, objective, mine * 3, optimiser, steps=3, **told))
         result[name] = {name: whole(weight.detach()) for name, weight in module.named_parameters()}
@@ -76,7 +76,7 @@ def test_each_process_holds_its_share(results):
 @pytest.mark.parametrize("name", VALUES)
 def test_optimisers_move_shards_as_they_move_the_whole(name, results):
     module = decoder(tied=False)
-    list(fit(module, NextToken(), [together()] * 3, Scheduled(VALUES[name].build(module), Linear(steps=10)), steps=3))
+    list(fit(module, next_token(), [together()] * 3, Scheduled(VALUES[name].build(module), Linear(steps=10)), steps=3))
     for result in results:
         near(result[name], {name: weight.detach() for name, weight in module.named_parameters()})
 

@@ -14,7 +14,7 @@ from cutaway.train.parallel.store import read, write
 from cutaway.train.schedules import Linear, Scheduled
 from cutaway.train.shards import whole
 
-from .models import NextToken, batch, decoder, near
+from .models import batch, decoder, near, next_token
 
 BATCHES = [batch(seed, (4, 4)) for seed in range(4)]
 SCHEDULE = Linear(steps=10)
@@ -33,7 +33,7 @@ def state(module, optimiser) -> dict:
 
 def save(fleet, folder):
     module = decoder()
-    wrapped, objective = shard(module, NextToken(), fleet)
+    wrapped, objective = shard(module, next_token(), fleet)
     optimiser = Scheduled(AdamW(rate=0.01).build(module), SCHEDULE)
     learn(wrapped, objective, optimiser, fleet, fleet.place("data"), range(2))
     write(folder / "checkpoint", state(module, optimiser))
@@ -48,7 +48,7 @@ def load(fleet, folder):
     with torch.no_grad():
         for weight in module.parameters():
             weight.zero_()
-    wrapped, objective = shard(module, NextToken(), fleet)
+    wrapped, objective = shard(module, next_token(), fleet)
     optimiser = Scheduled(AdamW(rate=0.01).build(module), SCHEDULE)
     found = (folder.parent / "at").read_text(encoding="utf-8")
     held = read(type(folder)(found) / "checkpoint", state(module, optimiser))
@@ -74,7 +74,7 @@ def test_one_process_goes_on_where_two_stopped(saved, tmp_path):
     optimiser.load_state_dict(held["optimiser"])
     assert optimiser.count == 2
     assert held["optimiser"]["embedding.weight.count"] == 2
-    learn(module, NextToken(), optimiser, None, 0, range(2, 4))
+    learn(module, next_token(), optimiser, None, 0, range(2, 4))
     near({name: weight.detach() for name, weight in module.named_parameters()}, saved[0]["weights"])
 
 

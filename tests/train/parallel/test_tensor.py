@@ -13,7 +13,7 @@ from cutaway.train.parallel.shard import shard
 from cutaway.train.parallel.tensor import _check, split_tensors
 from cutaway.train.shards import whole
 
-from .models import NextToken, Still, batch, decoder, joined, near, taught
+from .models import Still, batch, decoder, joined, near, next_token, taught
 
 BATCHES = [batch(1), batch(3, (9,))]
 
@@ -29,17 +29,17 @@ def alone(fleet, folder):
         with torch.no_grad():
             module.blocks[0].mixer.query.weight.add_(1.0)
     split_tensors(module, fleet)
-    step = next(fit(module, NextToken(), BATCHES, Still(), steps=1, clip=None, world=fleet))
+    step = next(fit(module, next_token(), BATCHES, Still(), steps=1, clip=None, world=fleet))
     gradients = {name: whole(weight.grad) for name, weight in module.named_parameters()}
     held = module.blocks[0].mixer.query.weight.to_local().shape
     optimiser = AdamW(rate=0.01).build(module)
-    clipped = next(fit(module, NextToken(), BATCHES, optimiser, steps=1, clip=0.1, world=fleet))
+    clipped = next(fit(module, next_token(), BATCHES, optimiser, steps=1, clip=0.1, world=fleet))
     return {"held": tuple(held), **result(module, step, clipped, gradients)}
 
 
 def sharded(fleet, folder):
     module = split_tensors(decoder(), fleet)
-    wrapped, objective = shard(module, NextToken(), fleet)
+    wrapped, objective = shard(module, next_token(), fleet)
     mine = [BATCHES[fleet.place("data")]]
     step = next(fit(wrapped, objective, mine, Still(), steps=1, clip=None, world=fleet))
     gradients = {name: whole(weight.grad) for name, weight in module.named_parameters()}

@@ -25,5 +25,6 @@ def replicate(module: nn.Module, objective: Objective, fleet: Fleet, **told: Any
     """
     devices = [fleet.device] if fleet.device.type == "cuda" else None
     group = fleet.group("data")
+    told = {"gradient_as_bucket_view": True, **told}  # gradients lie in the buckets, not there and in the weights too
     wrapped = DistributedDataParallel(Within(module, objective), device_ids=devices, process_group=group, **told)
     return wrapped, Ask(objective)

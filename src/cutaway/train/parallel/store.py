@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as checkpoint
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from cutaway.base.errors import BadInput, MissingExtra
 
@@ -37,7 +38,7 @@ def write(folder: Path, state: Mapping[str, Mapping[str, Any]]) -> None:
     if _first() and folder.exists():
         raise BadInput("there is something already", source=folder)
     with _quiet():
-        checkpoint.save(_flat(state), storage_writer=writer(str(partial), save_distributed=True))
+        save(_flat(state), storage_writer=writer(str(partial), save_distributed=True))
     _wait()
     if _first():
         partial.rename(folder)
@@ -55,7 +56,7 @@ def read(folder: Path, state: Mapping[str, Mapping[str, Any]]) -> dict[str, dict
     flat = _flat(state)
     try:
         with _quiet():
-            checkpoint.load(flat, storage_reader=reader(str(folder)))
+            load(flat, storage_reader=reader(str(folder)))
     except CheckpointException as error:
         reason = str(next(iter(error.failures.values()))[0]).splitlines()[0]
         raise BadInput(f"does not hold this state: {reason}", source=folder) from error
@@ -80,7 +81,7 @@ def _back(held: Tensor | Number, read: Tensor) -> Tensor | Number:
 
 def _storage() -> tuple[Any, Any]:
     try:
-        from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
     except ImportError as error:
         raise MissingExtra("torch 2.9 or later", "train") from error
     return HuggingFaceStorageWriter, HuggingFaceStorageReader

@@ -63,7 +63,7 @@ def split_tensors(module: nn.Module, fleet: Fleet) -> nn.Module:
     Raises BadInput for heads that cannot be shared out, and for a part that has no plan here.
     """
     mesh, count = fleet.mesh["tensor"], fleet.layout.tensor
-    parts = [part for block in blocks_of(module) for part in (block.mixer, block.feed)]  # type: ignore[attr-defined]
+    parts = [block.get_submodule(name) for block in blocks_of(module) for name in ("mixer", "feed")]
     if not parts:
         raise BadInput("has no blocks to cut", field=type(module).__name__)
     for part in parts:
