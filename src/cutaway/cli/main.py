@@ -32,6 +32,11 @@ COMMANDS = {
     "generate": Entry(module="cutaway.cli.generate", function="generate", help="Continue a text."),
     "logits": Entry(module="cutaway.cli.logits", function="logits", help="The likeliest next tokens after a text."),
     "data": Entry(module="cutaway.cli.data", function="app", help="Prepare a corpus to train on, and look at one."),
+    "tokenize": Entry(
+        module="cutaway.cli.tokenize", function="tokenize", help="Show a text in the pieces that a model reads."
+    ),
+    "tokenizer": Entry(module="cutaway.cli.tokenizer", function="app", help="Train a tokenizer."),
+    "compare": Entry(module="cutaway.cli.compare", function="app", help="Put parts of one kind beside each other."),
     "models": Entry(module="cutaway.cli.models", function="models", help="List the models known by a short name."),
     "get": Entry(module="cutaway.cli.get", function="get", help="Fetch a model into the cache."),
     "train": Entry(module="cutaway.cli.train", function="train", help="Train a model by a recipe, or continue a run."),
