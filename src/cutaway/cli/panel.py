@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cutaway.cli import console
 
@@ -25,15 +25,7 @@ DRAWN = 8.0  # pictures a second at most; a tiny model makes more steps than tha
 RECENT = 30  # steps that a rate is the mean of
 
 
-class Watcher(Protocol):
-    def __enter__(self) -> Watcher: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def show(self, moment: Moment) -> None: ...
-
-
-def watcher(steps: int, start: int, flops: float, peak: float | None) -> Watcher:
+def watcher(steps: int, start: int, flops: float, peak: float | None) -> LivePanel | PlainLines:
     """The panel for a terminal, plain lines for a pipe. `flops`: of one token; `peak`: FLOP/s of this machine."""
     pace = Pace(steps, start, flops, peak)
     return LivePanel(pace) if console.messages().is_terminal else PlainLines(pace)
