@@ -8,9 +8,9 @@ from __future__ import annotations
 from cutaway.base.errors import NotFound
 from cutaway.base.names import did_you_mean
 from cutaway.lab.card import Card
-from cutaway.lab.cards import adam, backward, counts, warm_up
+from cutaway.lab.cards import adam, backward, counts, ring, warm_up, zero
 
-CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (counts, backward, adam, warm_up)}
+CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (counts, zero, backward, adam, ring, warm_up)}
 
 
 def find(name: str) -> Card:
