@@ -12,6 +12,13 @@ from cutaway.data.batch import IGNORE, Batch
 from cutaway.data.batches import Batches, Evaluation, flat, padded, padded_targets
 from cutaway.data.documents import Held
 from cutaway.data.packing import Fitted, Streamed, Windows
+from cutaway.models.decoder import Decoder
+from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.block import Block
+from cutaway.nn.context import Context
+from cutaway.nn.feedforward import Gated
+from cutaway.nn.norms import RMSNorm
+from cutaway.nn.positions import Rope
 
 DOCUMENTS = Held([range(100 * at, 100 * at + size) for at, size in enumerate([5, 1, 9, 0, 4, 7, 3, 12])])
 
@@ -97,6 +104,30 @@ def test_evaluation_asks_for_every_token_but_the_first_and_can_be_repeated(lengt
         assert len(batches) == len(evaluation)
         asked = [target for batch in batches for _, targets in sequences(batch) for target in targets]
         assert asked == DOCUMENTS.stretch(1, 99).tolist()
+
+
+TINY = Decoder(
+    vocab=32,
+    dim=16,
+    length=64,
+    norm=RMSNorm(),
+    blocks=(Block(mixer=GroupedQuery(heads=2, kv_heads=1, head_dim=8, rope=Rope(width=8)), feed=Gated(hidden=24)),) * 2,
+)
+
+
+@pytest.mark.parametrize("order", [Streamed, Fitted])
+def test_in_a_packed_row_each_document_is_read_as_if_it_were_alone(order):
+    torch.manual_seed(0)
+    model = TINY.build().double().eval()
+    documents = Held([torch.randint(32, (size,)).numpy() for size in (5, 1, 9, 4, 7, 3, 12)])
+    batch = next(iter(Batches(order(documents, length=16, seed=1), count=2)))
+    assert len(batch.lengths) > 2, "several documents in a row"
+    with torch.no_grad():
+        packed = model(batch.ids_N, Context.of(batch.lengths))[0].split(batch.lengths)
+        for ids, together in zip(batch.ids_N.split(batch.lengths), packed, strict=True):
+            alone = model(ids, Context.of((len(ids),)))[0]
+            # float64 sums in another order
+            torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-10)
 
 
 def test_padded_is_a_rectangle_and_flat_its_inverse():

@@ -37,7 +37,7 @@ def _start(context: typer.Context) -> None:
         results().print(context.get_help(), markup=False, soft_wrap=True)
 
 
-@app.command(context_settings=HELP)
+@app.command(context_settings=HELP, short_help="Turn raw text into a folder to train on.")
 def prepare(
     sources: Annotated[
         list[str],
@@ -105,7 +105,7 @@ def prepare(
     _show(report)
 
 
-@app.command(context_settings=HELP)
+@app.command(context_settings=HELP, short_help="Show what is in a corpus, raw or prepared.")
 def look(
     corpus: Annotated[
         str, typer.Argument(metavar="FOLDER|FILE", help="A prepared corpus, or raw text as for `prepare`.")

@@ -176,13 +176,24 @@ def _claim(folder: Path, record: dict[str, Any], replace: bool) -> None:
         raise BadInput("is a file; a folder is needed", source=folder)
     if is_corpus(folder):
         found = read_json(folder / RECORD)
-        other = next((name for name, value in record.items() if found.get(name) != value), None)
-        if other is not None and not replace:
-            message = f"holds a corpus made otherwise: {other} was {found.get(other)}, is {record[other]}"
-            raise BadInput(f"{message}; choose another folder, or replace it", source=folder)
+        other = _difference(found, record)
+        if other and found.get("finished") and not replace:
+            message = f"holds a corpus made otherwise: {other}; choose another folder, or replace it"
+            raise BadInput(message, source=folder)
     elif folder.exists() and any(folder.iterdir()):
         raise BadInput("is not empty, and holds no prepared corpus", source=folder)
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def _difference(found: dict[str, Any], record: dict[str, Any], where: str = "") -> str:
+    """The first thing in `record` that is otherwise in `found`, in words."""
+    for name, value in record.items():
+        held = found.get(name)
+        if held != value and isinstance(held, dict) and isinstance(value, dict):
+            return _difference(held, value, f"{where}{name}.")
+        if held != value:
+            return f"{where}{name} was {held}, is {value}"
+    return ""
 
 
 @contextmanager

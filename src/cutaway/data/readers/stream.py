@@ -41,7 +41,7 @@ def pieces(path: Path, size: int = PIECE) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     ends = io.IncrementalNewlineDecoder(None, translate=True)
     with opened(path) as stream:
-        read = 0
+        read, begun = 0, False
         while True:
             chunk = stream.read(size)
             if read == 0:
@@ -53,8 +53,8 @@ def pieces(path: Path, size: int = PIECE) -> Iterator[str]:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
                 raise not_utf8(path, before + error.start, error) from error
-            text = ends.decode(text.removeprefix("\ufeff") if read == 0 else text, final=not chunk)
-            read += len(chunk)
+            text = ends.decode(text if begun else text.removeprefix("\ufeff"), final=not chunk)
+            read, begun = read + len(chunk), begun or bool(text)
             if text:
                 yield text
             if not chunk:
