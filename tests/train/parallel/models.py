@@ -65,11 +65,12 @@ class Still:
     def zero_grad(self) -> None: ...
 
 
-def taught(module: nn.Module, whole: Batch) -> dict:
+def taught(module: nn.Module, whole: Batch, objective: Causal | None = None) -> dict:
     """What one process makes of one batch: gradients, and the weights after a clipped step."""
-    step = next(fit(module, next_token(), [whole], Still(), steps=1, clip=None))
+    objective = objective or next_token()
+    step = next(fit(module, objective, [whole], Still(), steps=1, clip=None))
     gradients = {name: weight.grad.clone() for name, weight in module.named_parameters()}
-    clipped = next(fit(module, next_token(), [whole], AdamW(rate=0.01).build(module), steps=1, clip=0.1))
+    clipped = next(fit(module, objective, [whole], AdamW(rate=0.01).build(module), steps=1, clip=0.1))
     weights = {name: weight.detach() for name, weight in module.named_parameters()}
     return {"loss": step.loss, "norm": clipped.norm, "count": step.count, "gradients": gradients, "weights": weights}
 
