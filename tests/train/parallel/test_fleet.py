@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -35,3 +38,22 @@ def test_fewer_processes_than_the_layout_needs(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(BadInput, match="pipeline 1 x data 4 x tensor 2 needs 8 processes, there are 2"):
         start(Layout(data=4, tensor=2))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from cutaway.train.parallel.fleet import start
+fleet = start()
+Path(sys.argv[1], str(fleet.place("data"))).write_text(str(fleet.size), encoding="utf-8")
+fleet.close()
+"""
+
+
+@pytest.mark.proof
+def test_under_torchrun(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, str(script), str(tmp_path)], check=True, timeout=300)
+    assert [(tmp_path / name).read_text(encoding="utf-8") for name in "01"] == ["2", "2"]

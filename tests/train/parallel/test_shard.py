@@ -10,6 +10,7 @@ from cutaway.train.optimisers.adafactor import Adafactor
 from cutaway.train.optimisers.adamw import AdamW
 from cutaway.train.optimisers.muon import Muon
 from cutaway.train.parallel.shard import blocks_of, shard
+from cutaway.train.recompute import recompute
 from cutaway.train.schedules import Linear, Scheduled
 from cutaway.train.shards import shard as part
 from cutaway.train.shards import whole
@@ -38,6 +39,10 @@ def work(fleet, folder):
     clipped = next(fit(wrapped, objective, mine, AdamW(rate=0.01).build(module), steps=1, clip=0.1, **told))
     result = {"loss": step.loss, "norm": clipped.norm, "count": step.count, "gradients": gradients, "held": held}
     result["weights"] = {name: whole(weight.detach()) for name, weight in module.named_parameters()}
+    module = recompute(decoder(tied=False))
+    wrapped, objective = shard(module, next_token(), fleet)
+    next(fit(wrapped, objective, mine, Still(), steps=1, clip=None, **told))
+    result["recomputed"] = {name: whole(weight.grad) for name, weight in module.named_parameters()}
     for name, value in VALUES.items():
         module = decoder(tied=False)
         wrapped, objective = shard(module, next_token(), fleet)
@@ -64,6 +69,7 @@ def test_gradients_are_those_of_one_process(results):
         assert result["norm"] == pytest.approx(alone["norm"], rel=1e-12)
         near(result["gradients"], alone["gradients"])
         near(result["weights"], alone["weights"])
+        near(result["recomputed"], alone["gradients"])
 
 
 def test_each_process_holds_its_share(results):
