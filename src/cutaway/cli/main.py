@@ -40,6 +40,7 @@ COMMANDS = {
     "models": Entry(module="cutaway.cli.models", function="models", help="List the models known by a short name."),
     "get": Entry(module="cutaway.cli.get", function="get", help="Fetch a model into the cache."),
     "train": Entry(module="cutaway.cli.train", function="train", help="Train a model by a recipe, or continue a run."),
+    "runs": Entry(module="cutaway.cli.runs", function="runs", help="List, compare and plot training runs."),
     "recipes": Entry(module="cutaway.cli.recipes", function="recipes", help="List the training runs known by a name."),
     "plan": Entry(module="cutaway.cli.plan", function="plan", help="What training a model takes on many devices."),
     "reproduce": Entry(

@@ -44,6 +44,18 @@ _ALL = (
         home=("shakespeare_char", "shakespeare_char"),
     ),
     Listing(
+        name="t5-tiny",
+        about="a small T5 that writes words backwards and dates the one right way",
+        takes="3 minutes",
+        home=("t5_tiny", "t5_tiny"),
+    ),
+    Listing(
+        name="translate",
+        about="the original Transformer in small: classical Chinese into modern, or whatever pairs it is given",
+        takes="10 minutes",
+        home=("translate", "translate"),
+    ),
+    Listing(
         name="gpt2-124m",
         about="GPT-2 as it was, 124 million parameters, on 10 billion tokens that `cutaway data prepare` laid out",
         takes="hours on 8 GPUs",

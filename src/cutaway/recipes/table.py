@@ -9,18 +9,25 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 from cutaway.models.decoder import Decoder
+from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.models.stack import Stack
 from cutaway.nn import rope_scaling
+from cutaway.nn.attention.cross import Cross
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Gated, Plain
 from cutaway.nn.norms import LayerNorm, RMSNorm
 from cutaway.nn.positions import Learned, Rope, Sinusoidal
+from cutaway.nn.relative_bias import RelativeBias
+from cutaway.recipes.invented import Invented
 from cutaway.recipes.language import NextToken
 from cutaway.recipes.listing import find
 from cutaway.recipes.override import make
 from cutaway.recipes.recipe import Recipe, Sampling
+from cutaway.recipes.sheet import Sheet
 from cutaway.recipes.shelved import Shelved
 from cutaway.recipes.stream import Stream
+from cutaway.recipes.transduce import Transduce
 from cutaway.recipes.vocabulary import BytePairs, Characters
 from cutaway.train.optimisers.adafactor import Adafactor
 from cutaway.train.optimisers.adam import Adam
@@ -30,12 +37,15 @@ from cutaway.train.optimisers.muon import Muon
 from cutaway.train.optimisers.sgd import SGD
 from cutaway.train.schedules import Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay
 
-_RECIPES = (Recipe, Sampling, NextToken, Shelved, Stream, BytePairs, Characters)
-_MODELS = (Decoder, Block, GroupedQuery, Gated, Plain, LayerNorm, RMSNorm, Learned, Rope, Sinusoidal)
+_RECIPES = (Recipe, Sampling, NextToken, Transduce, Invented, Sheet, Shelved, Stream, BytePairs, Characters)
+_PARTS = (Stack, Cross, RelativeBias)
+_MODELS = (EncoderDecoder, Decoder, Block, GroupedQuery, Gated, Plain, LayerNorm, RMSNorm, Learned, Rope, Sinusoidal)
 _SCALINGS = (rope_scaling.LinearScaling, rope_scaling.DynamicNtk, rope_scaling.Llama3Scaling, rope_scaling.Yarn)
 _OPTIMISERS = (AdamW, Adam, SGD, Lion, Adafactor, Muon)
 _SCHEDULES = (Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay)
-VALUES = MappingProxyType({one.__name__: one for one in (*_RECIPES, *_MODELS, *_SCALINGS, *_OPTIMISERS, *_SCHEDULES)})
+VALUES = MappingProxyType(
+    {one.__name__: one for one in (*_RECIPES, *_MODELS, *_PARTS, *_SCALINGS, *_OPTIMISERS, *_SCHEDULES)}
+)
 
 
 def made(name: str, changes: Sequence[str] = ()) -> Recipe:

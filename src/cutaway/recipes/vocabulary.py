@@ -16,12 +16,15 @@ FILE = "tokenizer.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Characters:
-    """Each character of the corpus is a token."""
+    """Each character of the corpus is a token; `special` ones come first. One that was not there is `unknown`."""
+
+    special: tuple[str, ...] = ()
+    unknown: str | None = None
 
     def train(self, training: str, validation: str) -> Tokenizer:
         from cutaway.text.character import Character
 
-        return Character.train([training, validation]).fast()
+        return Character.train([training, validation], special=self.special, unknown=self.unknown).fast()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,106 @@
+"""`cutaway runs FOLDER...`: training runs listed, compared, and plotted on one page.
+
+Read next: lab/runs_page.py, train/run.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cutaway.base.errors import BadInput, NotFound
+from cutaway.base.paths import atomic, expand
+from cutaway.cli import console
+from cutaway.cli.panel import duration, sparkline
+from cutaway.cli.train import RUNS
+from cutaway.lab.runs_page import Told, differing, flat, runs_page
+from cutaway.train.run import CARD, SAMPLES, Run
+
+LONGEST = 48  # characters of a field's value in the comparison
+
+
+def runs(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="FOLDER", help="Runs, or folders with runs in them (runs/ if none).")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", dir_okay=False, help="Draw their curves on one page.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List training runs and what differs between them.
+
+    --html writes one page with their losses, recipes and samples, which needs nothing but itself.
+    """
+    told = [_told(Run.open(folder)) for given in (folders or [RUNS]) for folder in found(expand(given))]
+    if html is not None:
+        with atomic(html) as partial:
+            partial.write_text(runs_page(told), encoding="utf-8")
+        console.say(f"the page: {html.resolve()}")
+    if as_json:
+        console.show_json([_plain(run) for run in told])
+        return
+    columns = [console.Column(title="run", wrap=True)]
+    columns += [
+        console.Column(title=title, align="right") for title in ("step", "loss", "best val", "tokens/s", "took")
+    ]
+    columns.append(console.Column(title="loss so far"))
+    console.show_table(columns, [_row(run) for run in told])
+    different = differing(told) if len(told) > 1 else []
+    if different:
+        print()
+        titles = [console.Column(title="field"), *(console.Column(title=run.name, wrap=True) for run in told)]
+        console.show_table(titles, [[name, *(_said(run.fields.get(name)) for run in told)] for name in different])
+
+
+def found(folder: Path) -> list[Path]:
+    """The run in a folder, or the runs in the folders inside it. Raises NotFound where there is neither."""
+    if (folder / CARD).is_file():
+        return [folder]
+    inside = sorted(path.parent for path in folder.glob(f"*/{CARD}")) if folder.is_dir() else []
+    if not inside:
+        raise NotFound(f"{folder}: there is no training run in it")
+    return inside
+
+
+def _told(run: Run) -> Told:
+    fields = {name: value for name, value in flat(run.card["recipe"]).items() if not name.endswith("type")}
+    samples = sorted((run.folder / SAMPLES).glob("step-*.txt"))
+    try:
+        sample = samples[-1].read_text(encoding="utf-8") if samples else ""
+    except UnicodeDecodeError as error:
+        raise BadInput(f"is no UTF-8 text: byte {error.start}", source=samples[-1]) from error
+    return Told(name=run.folder.name, fields=fields, lines=run.metrics.read(), sample=sample.strip()[:1500])
+
+
+def _said(value: object) -> str:
+    """A field's value on one short line."""
+    text = "–" if value is None else " ".join(str(value).split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _row(run: Told) -> list[str]:
+    loss, best, rate = run.last("loss"), run.best("val_loss"), run.last("tokens_per_second")
+    return [
+        run.name,
+        f"{run.last('step') or 0:,.0f}",
+        "–" if loss is None else f"{loss:.4f}",
+        "–" if best is None else f"{best:.4f}",
+        "–" if rate is None else f"{rate:,.0f}",
+        duration(run.last("seconds") or 0.0),
+        sparkline([y for _, y in run.curve("step", "loss")], 24),
+    ]
+
+
+def _plain(run: Told) -> dict[str, object]:
+    return {
+        "run": run.name,
+        "step": run.last("step"),
+        "loss": run.last("loss"),
+        "best_val_loss": run.best("val_loss"),
+        "tokens_per_second": run.last("tokens_per_second"),
+        "seconds": run.last("seconds"),
+        "recipe": dict(run.fields),
+    }

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cutaway.cli.main import main
+
+from .runs_made import made_run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made_run(tmp_path / "runs" / "one")
+    made_run(tmp_path / "runs" / "two", "rate=0.5")
+    return tmp_path / "runs"
+
+
+def test_runs_are_listed_and_compared(folder, capsys):
+    assert main(["runs", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "one" in out and "0.3333" in out and "0.4167" in out and "█" in out
+    assert [line.split() for line in out.splitlines() if line.startswith("optimiser.rate")] == [
+        ["optimiser.rate", "0.02", "0.5"]
+    ]
+
+
+def test_one_run_is_listed_without_comparison(folder, capsys):
+    assert main(["runs", str(folder / "one")]) == 0
+    assert "optimiser" not in capsys.readouterr().out
+
+
+def test_as_json(folder, capsys):
+    assert main(["runs", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [run["run"] for run in found] == ["one", "two"] and found[0]["best_val_loss"] == pytest.approx(5 / 12)
+
+
+def test_the_page(folder, tmp_path, capsys):
+    assert main(["runs", str(folder), "--html", str(tmp_path / "page.html")]) == 0
+    assert "雪落在山上" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_no_run_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs"]) == 1
+    assert "no training run in it" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_named(folder, capsys):
+    (folder / "one" / "run.json").write_text("{", encoding="utf-8")
+    assert main(["runs", str(folder)]) == 2
+    assert "run.json: cannot be read" in capsys.readouterr().err
