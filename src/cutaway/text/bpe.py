@@ -49,7 +49,8 @@ class BytePair:
         self.cut = cut_named(cut)
         self._specials = Specials(self.special)
         self._ranks = {(left, right): (rank, new) for rank, (left, right, new) in enumerate(self.merges)}
-        whole = {token: index for index, token in enumerate(self.tokens) if index not in self.special.values()}
+        marked = frozenset(self.special.values())
+        whole = {token: index for index, token in enumerate(self.tokens) if index not in marked}
         self._ids = [whole[bytes([byte])] for byte in range(256)]
         self._remembered: dict[bytes, list[int]] = {}
 

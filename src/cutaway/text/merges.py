@@ -38,16 +38,16 @@ def join_long(symbols: Sequence[int], ranks: Ranks) -> list[int]:
     symbols = list(symbols)
     end = len(symbols)
     after, before = list(range(1, end + 1)), list(range(-1, end - 1))
-    heap: list[tuple[int, int, int]] = []
+    found = ((ranks.get(pair), place) for place, pair in enumerate(pairwise(symbols)))
+    heap = [(known[0], place, known[1]) for known, place in found if known is not None]
+    heapq.heapify(heap)
 
     def offer(place: int) -> None:
         if place >= 0 and after[place] < end:
-            found = ranks.get((symbols[place], symbols[after[place]]))
-            if found is not None:
-                heapq.heappush(heap, (found[0], place, found[1]))
+            known = ranks.get((symbols[place], symbols[after[place]]))
+            if known is not None:
+                heapq.heappush(heap, (known[0], place, known[1]))
 
-    for place in range(end):
-        offer(place)
     while heap:
         rank, place, new = heapq.heappop(heap)
         second = after[place]

@@ -21,6 +21,7 @@ import numpy as np
 from cutaway.base.errors import BadInput
 
 Merge = tuple[int, int, int]
+LIMIT = 2**31 - 1  # places are numbers of 32 bits
 _DEAD = -1  # the symbol of a place that was merged into the one before it, and of what lies outside of every word
 _HALF = 32  # a pair is one number for the heap: left id * 2^32 + right id, which sorts as the pair does
 
@@ -92,8 +93,8 @@ class PairTable:
     def __init__(self, words: Mapping[bytes, int], ids: Sequence[int]):
         joined = np.frombuffer(b"".join(words), dtype=np.uint8)
         size = len(joined)
-        if size >= 2**31 - 1:
-            raise BadInput(f"{size} bytes of different words; at most 2 GiB", field="corpus")
+        if size >= LIMIT:
+            raise BadInput(f"{size} bytes of different words; at most {LIMIT - 1}", field="corpus")
         lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
         ends = np.cumsum(lengths)[lengths > 0] - 1
         self.symbol = np.append(np.asarray(ids, dtype=np.int32)[joined], np.int32(_DEAD))

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,7 @@ from cutaway.text.patterns import CUTS, Cut
 
 CHUNK = 1 << 19  # characters: a tenth of a second of cutting, against milliseconds of sending
 FEW = 4  # fewer chunks are counted here, for starting processes takes as long
+_LARGEST = 1 << 40  # bytes of one message; more is a length that nobody meant
 _PACKAGE = Path(__file__).resolve().parents[2]
 _COMMAND = "from cutaway.text.word_counts import serve; serve()"
 
@@ -70,6 +71,7 @@ class Crew:
         self._workers: list[subprocess.Popen[bytes]] = []
         self._threads: list[threading.Thread] = []
         self._stopped = False
+        self._failure: BaseException | None = None
 
     def __enter__(self) -> Crew:
         return self
@@ -79,8 +81,11 @@ class Crew:
         self._stopped = True
         for worker in self._workers:
             worker.kill()
-        while not self._chunks.empty():
-            self._chunks.get_nowait()
+        try:
+            while True:
+                self._chunks.get_nowait()
+        except queue.Empty:
+            pass
         for thread in self._threads:
             if thread.is_alive():
                 self._chunks.put(None)
@@ -104,13 +109,19 @@ class Crew:
         for thread in self._threads:
             while thread.is_alive():
                 thread.join(timeout=0.2)  # short: a wait without an end cannot be interrupted on Windows
+        self._raise_failure()
 
     def _put(self, chunk: list[str] | None) -> None:
         while True:
+            self._raise_failure()
             try:
                 return self._chunks.put(chunk, timeout=0.2)
             except queue.Full:
                 continue
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _start(self) -> None:
         for _ in range(self.processes):
@@ -122,18 +133,20 @@ class Crew:
             thread.start()
 
     def _feed(self, worker: subprocess.Popen[bytes] | None) -> None:
-        while (chunk := self._chunks.get()) is not None and not self._stopped:
-            counts: Mapping[str, int] | None = None
-            if worker is not None:
-                counts = _asked(worker, chunk)
-                worker = None if counts is None else worker
-            if self._stopped:
-                return
-            if counts is None:
-                counts = Counter()
-                _count(chunk, self.cut, counts)
-            with self._lock:
-                self.totals.update(counts)
+        """One thread: chunk after chunk to its worker. What fails here is raised where the next chunk is given."""
+        try:
+            while (chunk := self._chunks.get()) is not None and not self._stopped:
+                counts = _asked(worker, chunk) if worker else None
+                if self._stopped:
+                    return
+                if counts is None:
+                    worker = None
+                    counts = Counter()
+                    _count(chunk, self.cut, counts)
+                with self._lock:
+                    self.totals.update(counts)
+        except BaseException as error:
+            self._failure = error
 
 
 def serve() -> None:
@@ -179,7 +192,7 @@ def _worker(cut: Cut) -> subprocess.Popen[bytes] | None:
     return worker
 
 
-def _asked(worker: subprocess.Popen[bytes], chunk: list[str]) -> Mapping[str, int] | None:
+def _asked(worker: subprocess.Popen[bytes], chunk: list[str]) -> dict[str, int] | None:
     """What the worker counts in `chunk`, or None if it is no more."""
     assert worker.stdin is not None and worker.stdout is not None
     try:
@@ -198,10 +211,13 @@ def _write(pipe: IO[bytes], value: Any) -> None:
 
 
 def _read(pipe: IO[bytes]) -> bytes:
-    """The next value, or nothing at the end of the pipe, be it in the middle of one."""
-    size = pipe.read(8)
-    data = pipe.read(int.from_bytes(size, "little")) if len(size) == 8 else b""
-    return data if len(size) == 8 and len(data) == int.from_bytes(size, "little") else b""
+    """The next value, or nothing at the end of the pipe, be it in the middle of one, or where it says what is none."""
+    head = pipe.read(8)
+    size = int.from_bytes(head, "little")
+    if len(head) < 8 or size >= _LARGEST:
+        return b""
+    data = pipe.read(size)
+    return data if len(data) == size else b""
 
 
 def _close(pipe: IO[bytes] | None) -> None:
