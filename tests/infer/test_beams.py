@@ -86,6 +86,17 @@ def test_rules_of_stopping_differ_in_time_and_the_latest_is_never_worse(seed):
     assert scores["never"] >= scores[False] >= scores[True] - 1e-12
 
 
+def test_where_longer_is_better_only_never_waits_for_it():
+    """An end at once has probability 0.51; what begins otherwise is 0.49 and then certain, at length 5."""
+
+    def follow(tokens):
+        return [math.log(one) for one in ((0.51, 0.49) if not tokens else (1e-9, 1 - 1e-9))]
+
+    found = {early: search(follow, width=1, penalty=2.0, early=early).best.tokens for early in (False, True, "never")}
+    assert found == {False: (END,), True: (END,), "never": (1, 1, 1, 1, 1)}
+    assert search(follow, width=1, penalty=0.0, early="never").best.tokens == (END,)
+
+
 def test_a_target_ends_at_its_greatest_length_or_with_any_of_its_ends():
     for ends in (frozenset({END}), frozenset({0, 1}), frozenset()):
         for most in (1, 2, 4):
