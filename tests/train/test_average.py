@@ -98,7 +98,7 @@ def test_a_restored_state_goes_on_bit_by_bit(decoder, batches):
 
 
 def test_a_state_without_averages_and_an_impossible_decay_are_refused(decoder):
-    module, average = built(decoder)
+    _, average = built(decoder)
     with pytest.raises(BadInput, match=r"average\.count"):
         average.load_state_dict(average.optimiser.state_dict())
     with pytest.raises(BadInput, match=r"Average\.decay"):

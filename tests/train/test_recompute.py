@@ -90,7 +90,7 @@ def test_a_block_keeps_its_input_alone_and_forgets_what_it_made_again(decoder, b
 
 
 def test_what_is_computed_once_for_all_blocks_is_found_as_it_was(decoder, batches):
-    """Something learned that the first block computes and the others find: its gradient must reach it once from each."""
+    """Something learned that the first block computes and the others find: its gradient comes from each."""
     (batch,) = batches(1)
 
     class Shared(torch.nn.Module):

@@ -6,7 +6,19 @@ import torch.nn.functional as F
 
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
+from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.models.stack import Stack
+from cutaway.nn.attention.cross import Cross
+from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.block import Block
+from cutaway.nn.feedforward import Gated
+from cutaway.nn.norms import RMSNorm
+from cutaway.nn.relative_bias import RelativeBias
+from cutaway.train.fit import fit
 from cutaway.train.objectives.seq2seq import SequenceToSequence, paired
+from cutaway.train.objectives.spans import Spans
+from cutaway.train.recompute import recompute
+from cutaway.train.validation import validate
 
 
 class Table(torch.nn.Module):
@@ -55,3 +67,42 @@ def test_what_is_missing_is_named():
         SequenceToSequence()(Table(), Batch(ids_N=torch.zeros(1, dtype=torch.long), lengths=(1,)))
     with pytest.raises(BadInput, match=r"SequenceToSequence\.smoothing"):
         SequenceToSequence(smoothing=1.5)
+
+
+def small():
+    """T5 with one block on each side, and one more that reads."""
+    heads = {"heads": 4, "kv_heads": 4, "head_dim": 8, "scale": 1.0}
+    reads = Block(mixer=GroupedQuery(**heads), feed=Gated(hidden=48), before=RMSNorm())
+    writes = Block(mixer=GroupedQuery(**heads), feed=Gated(hidden=48), before=RMSNorm(), cross=Cross(**heads))
+    encoder, decoder = (
+        Stack(blocks=blocks, norm=RMSNorm(), relative=RelativeBias(heads=4, causal=causal, buckets=8, furthest=16))
+        for blocks, causal in (((reads, reads), False), ((writes, writes), True))
+    )
+    torch.manual_seed(0)
+    return EncoderDecoder(vocab=24, dim=32, encoder=encoder, decoder=decoder, ends=(1,)).build()
+
+
+def copying(seed):
+    """The source is one word; the target is the same, and then the end."""
+    words = torch.randint(2, 10, (16,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return paired([[word] for word in words], [[word, 1] for word in words], start=0)
+
+
+def test_an_encoder_decoder_learns_by_it():
+    module = small()
+    optimiser = torch.optim.AdamW(module.parameters(), 1e-2)
+    steps = list(fit(module, SequenceToSequence(), map(copying, range(40)), optimiser, steps=40))
+    assert steps[0].loss > 2.5
+    # Who cannot read the source is left with log 8 for every other token.
+    assert validate(module, SequenceToSequence(), [copying(1000)]).loss < 0.5 < 0.5 * 2.079
+
+
+def test_recomputed_blocks_share_a_bias_and_a_memory():
+    """What all blocks are given beside their input (T5's bias, the encoder's answer) gets its gradient from each."""
+    rule, found = Spans(sentinel=23, sentinels=8, end=1), []
+    batch = Batch(ids_N=torch.randint(2, 16, (30,)), lengths=(20, 10))
+    for again in (False, True):
+        module = recompute(small()) if again else small()
+        rule(module.eval(), batch).total.backward()
+        found.append([weight.grad for weight in module.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

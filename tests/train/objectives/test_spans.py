@@ -18,7 +18,7 @@ RULE = Spans(sentinel=131, sentinels=32, start=0, end=1)
 
 def test_the_papers_own_example():
     """Figure 2: "Thank you for inviting me to your party last week ." with <X> = 99, <Y> = 98, <Z> = 97."""
-    words = "Thank you for inviting me to your party last week .".split()
+    words = ["Thank", "you", "for", "inviting", "me", "to", "your", "party", "last", "week", "."]
     ids = list(range(len(words)))
     gone = [word in ("for", "inviting", "last") for word in words]
     source, target = cut(ids, gone, 99, 10)
