@@ -31,7 +31,8 @@ class Poisoned:
         loss = Causal()(module, batch)
         if id(batch) not in self.bad:
             return loss
-        loss.total.register_hook(lambda slope: slope * self.slope)
+        if loss.total.requires_grad:
+            loss.total.register_hook(lambda slope: slope * self.slope)
         return Loss(total=loss.total * self.times, count=loss.count)
 
 
