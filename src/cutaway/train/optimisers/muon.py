@@ -100,11 +100,14 @@ def orthogonal(x: Tensor, rounds: int = 5, eps: float = 1e-7) -> Tensor:
     """
     a, b, c = QUINTIC
     tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x  # the square products are then of the smaller side
+    x = x.mT.contiguous() if tall else x  # the square products are then of the smaller side
+    shape, x = x.shape, x.reshape(-1, *x.shape[-2:])
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=eps)
     for _ in range(rounds):
         square = x @ x.mT
-        x = a * x + (b * square + c * (square @ square)) @ x
+        square = torch.baddbmm(square, square, square, beta=b, alpha=c)  # b X X^T + c (X X^T)^2
+        x = torch.baddbmm(x, square, x, beta=a)
+    x = x.reshape(shape)
     return x.mT if tall else x
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 
 from cutaway.train.loss import Objective
 from cutaway.train.parallel.fleet import Fleet
@@ -32,10 +32,6 @@ def shard(module: nn.Module, objective: Objective, fleet: Fleet, **told: Any) ->
     for block in blocks_of(module):
         fully_shard(block, mesh=mesh, **told)
     fully_shard(within, mesh=mesh, reshard_after_forward=False, **told)
-    for child in within.modules():
-        # gloo takes "average" and sums: sum everywhere, and divide ourselves.
-        if isinstance(child, FSDPModule):
-            child.set_force_sum_reduction_for_comms(True)
     return within, Ask(objective)
 
 
