@@ -75,8 +75,8 @@ class RelativeBiasModule(nn.Module):
         self.weight = nn.Parameter(torch.empty(spec.buckets, spec.heads).normal_(std=0.02))
 
     def forward(self, see: Visible) -> Distances:
-        """`see`: the queries and keys of the pass. Their biases are made here and not when the first layer asks, so that
-        a layer that is run again (recomputation) does not make them in its own part of the graph."""
+        """`see`: the queries and keys of the pass. Biases are made here and not when the first layer asks: a layer
+        that is run again (recomputation) does not make them in its own part of the graph."""
         before, behind = max(see.keys, default=1), max(see.queries, default=1)
         distance_W = torch.arange(1 - before, max(behind, 1), device=self.weight.device)
         distances = Distances(self.weight[self.spec.bucket(distance_W)].T, before - 1)
