@@ -36,7 +36,7 @@ def plan(
         ),
     ],
     gpus: Annotated[int, typer.Option("--gpus", min=1, max=MOST, help="Devices.")] = 8,
-    batch: Annotated[int, typer.Option(min=1, max=MOST, help="Sequences in one pass of a device.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=MOST, help="Sequences in one pass of one copy of the model.")] = 1,
     length: Annotated[int | None, typer.Option(min=1, max=2**24, help="Tokens of a sequence.")] = None,
     precision: Annotated[str, typer.Option(help="mixed, float32 or bfloat16.")] = "mixed",
     strategy: Annotated[str, typer.Option(help=f"{', '.join(WAYS)}, or all.")] = "all",
@@ -185,7 +185,7 @@ def _heading(model: str, shape: Decoder | int, setting: Setting) -> str:
     from cutaway.cli.console import millions
 
     parameters = shape if isinstance(shape, int) else shape.cost(1, 1).parameters
-    rows = f"{setting.batch} x {setting.length} tokens a device"
+    rows = f"{setting.batch} x {setting.length} tokens for each copy of the model"
     return f"{model}: {millions(parameters)} parameters on {setting.devices} devices, {setting.precision}, {rows}"
 
 
