@@ -11,10 +11,8 @@ from torch import Tensor
 
 import cutaway
 from cutaway.base.errors import BadInput, CutawayError, NotFound
-from cutaway.infer.embedding import Pooling, encode, pool
+from cutaway.infer.embedding import Pooling, encode
 from cutaway.infer.language import Language
-from cutaway.models.encoder import EncoderModel
-from cutaway.nn.context import Context
 from cutaway.ops.forms import READABLE
 from cutaway.weights.shelf import get
 
@@ -128,23 +126,6 @@ def test_an_unknown_pooling_is_met_with_the_nearest(language):
         language.embed(["a"], pooling="maen")
     with pytest.raises(BadInput, match=r"Pooling\.length"):
         Pooling(length=0)
-
-
-def test_pooled_vectors_have_gradients_and_match_a_loop():
-    """What contrastive training compares: mean of each sequence's own rows, brought to length 1."""
-    x_ND = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
-    context = Context.of((4, 1, 2), causal=False)
-    module = EncoderModel.__new__(EncoderModel)  # these poolings ask nothing of it
-    pool(module, x_ND, context, Pooling(unit=False)).sum().backward()
-    assert x_ND.grad is not None
-    assert torch.allclose(x_ND.grad[:, 0], torch.tensor([0.25] * 4 + [1.0] + [0.5] * 2, dtype=torch.float64))
-    made_BD = pool(module, x_ND, context, Pooling(by="max")).detach()
-    for index, rows in enumerate(x_ND.detach().split((4, 1, 2))):
-        largest = [max(column) for column in zip(*rows.tolist(), strict=True)]
-        length = sum(one * one for one in largest) ** 0.5
-        assert made_BD[index].tolist() == pytest.approx([one / length for one in largest])
-    with pytest.raises(BadInput, match="without tokens"):
-        pool(module, x_ND, Context.of((7, 0), causal=False), Pooling())
 
 
 def test_an_encoder_speaks_not_and_says_so(language, folder):

@@ -1,25 +1,23 @@
 """Texts to vectors: an encoder's hidden states, pooled to one vector for each text.
 
 Sentence-BERT (Reimers and Gurevych 2019, arXiv 1908.10084), section 3:   v = mean_n h_n, then v / |v|
-Other poolings: the first token's state (SimCSE, arXiv 2104.08821, section 6.3), what BERT's pooler makes of it, the
-largest of each feature. A folder of sentence-transformers says which it was trained with, and how long a text may be.
+A folder of sentence-transformers says which pooling it was trained with, and how long a text may be.
 Texts are run in order of their lengths, end to end and without padding, so that nobody's neighbours matter.
-N tokens, flat · B texts · D model dim.   Read next: models/encoder.py, infer/language.py
+N tokens, flat · B texts · D model dim.   Read next: models/pooling.py, infer/sentence.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
-from cutaway.base.names import did_you_mean
 from cutaway.base.progress import track
 from cutaway.models.encoder import EncoderModel
+from cutaway.models.pooling import pool, pooling_name
 from cutaway.nn.context import Context
 from cutaway.ops.forms import FAST, Forms
 from cutaway.text.tokenizer import Tokenizer
@@ -27,35 +25,11 @@ from cutaway.text.tokenizer import Tokenizer
 TOKENS = 2048  # most tokens in one pass, unless one text has more: the widest activations take 12 MB at 1,536 dims
 
 
-def _mean(x_ND: Tensor, context: Context, module: EncoderModel) -> Tensor:
-    return torch.stack([x_TD.mean(0) for x_TD in x_ND.split(context.lengths)])
-
-
-def _first(x_ND: Tensor, context: Context, module: EncoderModel) -> Tensor:
-    return torch.stack([x_TD[0] for x_TD in x_ND.split(context.lengths)])
-
-
-def _largest(x_ND: Tensor, context: Context, module: EncoderModel) -> Tensor:
-    return torch.stack([x_TD.amax(0) for x_TD in x_ND.split(context.lengths)])
-
-
-def _pooler(x_ND: Tensor, context: Context, module: EncoderModel) -> Tensor:
-    return module.pooled(x_ND, context)
-
-
-# How one vector (B, D) is made of a text's hidden states (N, D).
-POOLINGS: dict[str, Callable[[Tensor, Context, EncoderModel], Tensor]] = {
-    "mean": _mean,
-    "cls": _first,
-    "max": _largest,
-    "pooler": _pooler,
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Pooling:
-    """`by`: a key of `POOLINGS`. `unit`: bring vectors to length 1. `length`: most tokens of a text, special ones
-    included; what is longer is cut, and None is the encoder's own length. `lower`: texts are made lower case first.
+    """`by`: "mean", "cls", "max" or "pooler" (models/pooling.py). `unit`: bring vectors to length 1. `length`: most
+    tokens of a text, special ones included; what is longer is cut, and None is the encoder's own length. `lower`: texts
+    are made lower case first.
     """
 
     by: str = "mean"
@@ -64,21 +38,9 @@ class Pooling:
     lower: bool = False
 
     def __post_init__(self) -> None:
-        if self.by not in POOLINGS:
-            raise BadInput(f'no pooling is called "{self.by}"{did_you_mean(str(self.by), POOLINGS)}', field="pooling")
+        pooling_name(self.by)
         if self.length is not None and self.length < 1:
             raise BadInput(f"must be at least 1, is {self.length}", field="Pooling.length")
-
-
-def pool(module: EncoderModel, x_ND: Tensor, context: Context, pooling: Pooling) -> Tensor:
-    """One vector (B, D) for each sequence, with gradients: what contrastive training compares.
-
-    Raises BadInput for a sequence without tokens, and where "pooler" is asked of an encoder that has none.
-    """
-    if 0 in context.lengths:
-        raise BadInput("a sequence without tokens has no vector", field="lengths")
-    made_BD = POOLINGS[pooling.by](x_ND, context, module)
-    return F.normalize(made_BD, dim=-1) if pooling.unit else made_BD
 
 
 @torch.inference_mode()
@@ -107,7 +69,7 @@ def embed(
         ids_N = torch.tensor([id for index in batch for id in found[index]], device=device)
         context = Context.of(tuple(len(found[index]) for index in batch), device=device, forms=forms, causal=False)
         x_ND, _ = module.hidden(ids_N, context)
-        made_BD[batch] = pool(module, x_ND.float(), context, pooling).cpu()
+        made_BD[batch] = pool(module, x_ND.float(), context, pooling.by, unit=pooling.unit).cpu()
     return made_BD
 
 
