@@ -103,7 +103,9 @@ def test_more_beams_find_a_better_target():
 def test_forms_write_alike():
     fast = build(1)
     slow = Seq2Seq(fast.module, forms=READABLE)
-    assert [one.tokens for one in fast.generate(SOURCES)] == [one.tokens for one in slow.generate(SOURCES)]
+    assert [one.tokens for one in fast.generate(SOURCES, max_tokens=9)] == [
+        one.tokens for one in slow.generate(SOURCES, max_tokens=9)
+    ]
 
 
 def test_a_changed_weight_shows_in_the_next_answer():

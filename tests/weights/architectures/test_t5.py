@@ -273,7 +273,7 @@ def test_what_is_written_is_theirs(seed, make_twin):
     writer, sources = Seq2Seq(twin.ours), [source.tolist() for source in twin.sources]
     answers = writer.generate(sources, max_tokens=12)
     assert [list(answer.tokens) for answer in answers] == theirs_written(twin, 12, num_beams=1)
-    for search in SEARCHES:
+    for search in SEARCHES[seed % 2 :: 2]:
         told = {"num_beams": search["beams"], "length_penalty": search["length_penalty"]}
         expected = theirs_written(twin, 12, **told, early_stopping=search["early"])
         answers = writer.generate(sources, max_tokens=12, **search)
