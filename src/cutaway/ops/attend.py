@@ -100,8 +100,8 @@ def attend_sdpa(
     halved = q_NHK.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu")
     if halved and q_NHK.is_cpu and torch.is_grad_enabled():
         with torch.autocast("cpu", enabled=False):
-            wide = (one.float() for one in (q_NHK, k_SGK, v_SGK))
-            y_NHK = attend_sdpa(*wide, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
+            q, k, v = q_NHK.float(), k_SGK.float(), v_SGK.float()
+            y_NHK = attend_sdpa(q, k, v, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
         return y_NHK.to(q_NHK.dtype)
     if softcap is not None:
         return attend_readable(q_NHK, k_SGK, v_SGK, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
