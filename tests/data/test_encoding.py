@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +84,7 @@ def test_finished_shards_are_kept_and_the_rest_is_made(tmp_path, corpus, tokeniz
 
 def test_a_shorter_corpus_leaves_nothing_of_a_longer_one(tmp_path, corpus, tokenizer):
     write(tmp_path / "a", corpus, tokenizer)
+    (tmp_path / "a" / ".00000.tokens-0123abcd.partial.npy").write_bytes(b"half")  # as a killed process leaves it
     write(tmp_path / "a", corpus[:4], tokenizer)
     write(tmp_path / "b", corpus[:4], tokenizer)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -110,14 +113,14 @@ def main():
         for number in range(10**9):
             writer.add(f"document {number} of very many, so that this never ends by itself")
             if writer._records:
-                print("begun", flush=True)
+                print(*crew._pool._processes, flush=True)
 if __name__ == "__main__":
     main()
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent in another way there")
-def test_ctrl_c_ends_the_workers_and_leaves_whole_shards(tmp_path, tokenizer):
+def begun(tmp_path, tokenizer) -> tuple[subprocess.Popen[str], list[int]]:
+    """A process that writes shards for ever, and its workers' ids, once the first shard stands."""
     tokenizer.save(tmp_path / "tokenizer")
     script = tmp_path / "child.py"
     script.write_text(textwrap.dedent(CHILD), encoding="utf-8")
@@ -129,13 +132,42 @@ def test_ctrl_c_ends_the_workers_and_leaves_whole_shards(tmp_path, tokenizer):
         encoding="utf-8",
         start_new_session=True,
     )
-    assert child.stdout is not None and child.stdout.readline() == "begun\n"
+    assert child.stdout is not None
+    return child, [int(word) for word in child.stdout.readline().split()]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent in another way there")
+def test_ctrl_c_ends_the_workers_and_leaves_whole_shards(tmp_path, tokenizer):
+    child, _ = begun(tmp_path, tokenizer)
     os.killpg(child.pid, signal.SIGINT)  # a terminal sends it to all of them
     _, errors = child.communicate(timeout=60)
     assert errors.count("Traceback") == 1 and "KeyboardInterrupt" in errors, errors
     left = contents(tmp_path / "out")
     assert META not in left and not any("partial" in name for name in left)
     assert all(json.loads(text)["documents"] for name, text in left.items() if name.endswith(".json"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes are asked for in another way there")
+def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path, tokenizer):
+    child, workers = begun(tmp_path, tokenizer)
+    assert workers and all(map(alive, workers))
+    child.kill()
+    child.communicate(timeout=60)
+    for _ in range(3000):
+        if not any(map(alive, workers)):
+            return
+        time.sleep(0.01)
+    pytest.fail("a worker is still there")
+
+
+def alive(process: int) -> bool:
+    """Whether it runs: one that has ended and that nobody has asked about yet does not count."""
+    try:
+        os.kill(process, 0)
+        stat = Path(f"/proc/{process}/stat")
+        return not stat.exists() or stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
 
 
 def test_a_worker_that_dies_is_one_line(tmp_path, corpus, tokenizer):

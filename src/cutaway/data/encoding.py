@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import blake2b
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,16 @@ def _begin(engine: str, coding: Coding) -> None:
     global _encoder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a core each, not all cores each
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _encoder = Encoder(engine, coding)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed outright cannot end its workers, and these would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _work(work: Work) -> dict[str, Any]:
@@ -229,7 +240,9 @@ class Writer:
             self._crew.give((self.folder, index, texts, record), done)
 
     def _sweep(self) -> None:
-        """Removes the shards of an earlier, longer set."""
+        """Removes the shards of an earlier, longer set, and what a process that was killed left half written."""
+        for path in self.folder.glob(".*.partial.*"):
+            path.unlink(missing_ok=True)
         index = self._given
         while any(path.exists() for path in parts(self.folder, index)):
             for path in parts(self.folder, index):

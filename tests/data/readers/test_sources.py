@@ -26,8 +26,11 @@ def test_a_folder_is_read_in_order_whatever_is_in_it(folder):
     assert [path.name for path in files(folder)] == ["a.txt", "c.jsonl", "二.md"]
 
 
-def test_a_file_named_outright_is_text_whatever_its_ending(folder):
+def test_a_file_named_outright_is_read_whatever_its_ending(folder):
     assert [entry.text for entry in read([folder / "c.py"])] == ["no text"]
+    (folder / "d.json").write_text('{"text": "four"}', encoding="utf-8")
+    assert [entry.text for entry in read([folder / "d.json"])] == ["four"]
+    assert "four" not in [entry.text for entry in read([folder])]
 
 
 @pytest.mark.parametrize(

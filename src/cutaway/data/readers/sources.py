@@ -15,7 +15,8 @@ from cutaway.data.entry import Entry
 from cutaway.data.readers import columns, hub, jsonl, plain
 
 TEXTS = (".txt", ".md", ".text", ".markdown")
-LINES = (".jsonl", ".ndjson", ".json")
+LINES = (".jsonl", ".ndjson")
+NAMED = (".json", ".json.gz")  # JSON lines where a file is named outright; in a folder it is mostly something else
 COLUMNS = (".parquet", ".arrow")
 
 
@@ -65,7 +66,7 @@ def _hidden(path: Path) -> bool:
 
 def _reader(path: Path) -> Any:
     kind = ending(path)
-    if kind in LINES:
+    if kind in LINES or path.name.endswith(NAMED):
         return lambda field, separator: jsonl.read(path, field=field)
     if kind in COLUMNS:
         return lambda field, separator: columns.read(path, field=field)
