@@ -168,9 +168,10 @@ def _outline(name: str, recipe: Recipe) -> None:
     """What a run would take, from the model on the meta device."""
     module, tokens, activations = recipe.task.outline()
     parameters = sum(weight.numel() for weight in module.parameters())
-    step = tokens * recipe.accumulate
+    step = tokens * recipe.accumulate * recipe.processes
     rows = [
         ("parameters", f"{parameters:,}"),
+        ("processes", f"{recipe.processes}"),
         ("tokens a step", f"{step:,}"),
         ("steps", f"{recipe.steps:,}"),
         ("tokens in all", f"{step * recipe.steps:,}"),

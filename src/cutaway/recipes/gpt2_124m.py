@@ -55,6 +55,7 @@ def gpt2_124m(
         optimiser=AdamW(rate=rate, betas=(0.9, 0.95), decay=0.1),
         schedule=Cosine(steps=steps, warmup=min(715, steps // 4)),
         steps=steps,
+        processes=processes,
         accumulate=max(1, TOKENS // (rows * length * processes)),
         precision="bfloat16",
         seed=seed,

@@ -61,7 +61,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """`accumulate`: batches of a step. `clip`: the greatest length of the gradient. `evaluate`, `save`: steps between
+    """`accumulate`: batches of a step, on each of `processes`. `clip`: the greatest length of the gradient. `evaluate`, `save`: steps between
     two evaluations, two checkpoints; `keep`: how many of the latest checkpoints stay, besides the best.
     `until`: a validation loss at which it ends early. `device`: None for the fastest kind that there is.
     """
@@ -72,6 +72,7 @@ class Recipe:
     schedule: Schedule
     steps: int
     accumulate: int = 1
+    processes: int = 1
     clip: float | None = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     evaluate: int = 250
@@ -82,7 +83,7 @@ class Recipe:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "evaluate", "save", "keep"):
+        for name in ("steps", "accumulate", "processes", "evaluate", "save", "keep"):
             if getattr(self, name) < 1:
                 raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=name)
         if not 0 <= self.seed < LIMIT:

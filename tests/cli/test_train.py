@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cutaway.cli.main import main
+from cutaway.cli.train import stopping
+from cutaway.train.run import Run
+
+SMALL = ["layers=1", "heads=2", "dim=32", "length=32", "rows=4", "vocab=300", "evaluate=10", "save=10"]
+SMALL += ["task.sampling.tokens=8", "task.evaluated=2"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("CUTAWAY_THREADS", "1")
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text("".join(f"The king went to the sea {at} times.\n" for at in range(400)), encoding="utf-8")
+    return path
+
+
+def test_a_run_from_beginning_to_end(corpus, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", "nano", f"corpus={corpus}", "steps=10", *SMALL, "--run", str(folder)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{folder}\n", "where it is, and nothing else, so that a script can go on"
+    assert "parameters" in shown.err and "step 10/10" in shown.err and "cutaway generate" in shown.err
+    card = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert card["name"] == "nano" and card["recipe"]["steps"] == 10 and card["hardware"]["cores"] >= 1
+    assert main(["generate", str(folder), "The king", "--max-tokens", "3"]) == 0
+    assert main(["train", "--resume", str(folder)]) == 0, "there is nothing left to do"
+    assert main(["train", "nano", "--run", str(folder)]) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles only")
+def test_control_c_saves_and_stops(corpus, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "cutaway", "train", "nano", f"corpus={corpus}", "steps=100000", *SMALL]
+    with subprocess.Popen(
+        [*command, "--run", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        figures = folder / "metrics.jsonl"
+        while process.poll() is None and (not figures.exists() or figures.read_bytes().count(b"\n") < 3):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert "stopped and saved" in told and "--resume" in told and "Traceback" not in told
+    run = Run.open(folder)
+    assert run.checkpoints.steps()[-1] == run.metrics.read()[-1]["step"]
+    assert (folder / "model.safetensors").exists()
+
+
+def test_a_second_control_c_does_not_wait():
+    with pytest.raises(KeyboardInterrupt), stopping() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked.is_set()
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["nanoo"], 1, 'did you mean "nano"'),
+        (["nano", "stepz=3"], 2, 'did you mean "steps"'),
+        (["nano", "steps=many"], 2, "takes a whole number"),
+        (["nano", "corpus=nowhere.txt", "--run", "x"], 1, "nowhere.txt"),
+        ([], 2, "name a recipe"),
+        (["nano", "--resume", "x"], 2, "nothing but the folder"),
+        (["--resume", "nowhere"], 2, "holds no run"),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments, code, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *arguments]) == code
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told in error and error.startswith("error: ")
+
+
+def test_a_dry_run_of_gpt2_counts_and_builds_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "gpt2-124m", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "124,439,808" in out and "19,073" in out and "524,288" in out and "498 MB" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(corpus, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["train", "nano", f"corpus={corpus}", *SMALL, "--run", str(tmp_path / "file" / "run")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
