@@ -26,6 +26,7 @@ def test_a_product_saves_its_input_once():
     x = torch.ones(3, 5, requires_grad=True)
     weight = nn.Parameter(torch.ones(5, 5))
     assert saved_bytes(lambda: x @ weight) == x.nbytes  # and the weight, which does not count
+    assert saved_bytes(lambda: x @ weight.t()) == x.nbytes  # nor does a view of it
     assert saved_bytes(lambda: (x @ weight, x @ weight, x * x.detach())) == x.nbytes
     assert saved_bytes(lambda: (x @ weight).exp()) == 2 * x.nbytes  # exp keeps what it made
 

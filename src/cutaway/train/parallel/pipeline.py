@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
@@ -72,6 +71,8 @@ class Pipeline:
     splits = True
 
     def __init__(self, stage: Stage, fleet: Fleet, micro: int):
+        from torch.distributed.pipelining import PipelineStage, ScheduleGPipe  # here: it brings torch's compiler along
+
         self.stage, self.micro = stage, micro
         group, count = fleet.group("pipeline"), fleet.layout.pipeline
         held = PipelineStage(stage, fleet.place("pipeline"), count, fleet.device, group=group)
