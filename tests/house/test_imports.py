@@ -31,7 +31,8 @@ class Only:
     def __init__(self, finders):
         self.finders = finders
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in allowed:
+        # Python's own build settings have the platform in their name.
+        if name.partition(".")[0] in allowed or name.startswith("_sysconfigdata_"):
             specs = (finder.find_spec(name, path, target) for finder in self.finders)
             return next((spec for spec in specs if spec is not None), None)
     def find_distributions(self, *told):
