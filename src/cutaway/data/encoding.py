@@ -33,8 +33,8 @@ from cutaway.data.shards import FORMAT, META, Coding, engine, is_whole, parts, r
 from cutaway.text.tokenizer import Tokenizer
 
 CHUNK = 4 << 20  # bytes of text in a shard: about a million tokens
-GROUP = 1 << 18  # bytes encoded at once: the library holds some 200 bytes for each token
-LONGEST = 1 << 28  # bytes in one document, for the same reason
+GROUP = 1 << 18  # bytes encoded at once: the library holds some 250 bytes for each token
+LONGEST = 1 << 26  # bytes in one document, for the same reason: 64 MiB of prose take some 5 GB
 
 Work = tuple[Path, int, list[str], dict[str, Any]]  # folder, number, texts, what the record is to say
 
