@@ -92,6 +92,7 @@ def test_every_step_of_em_raises_the_likelihood(words, monkeypatch):
         np.array(list(stretches.values()), dtype=np.float64),
         np.array(list(stretches.values()), dtype=np.float64),
         sorted(set("".join(stretches))),
+        10_000,
     )
     values = []
     for _ in range(6):

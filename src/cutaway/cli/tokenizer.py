@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 HELP = {"help_option_names": ["-h", "--help"]}
 END = "<|endoftext|>"
+UNKNOWN = "<unk>"  # without it the fast engine drops characters that a vocabulary of characters lacks
 NONE = "none"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=HELP, help="Train a tokenizer.")
@@ -126,7 +127,7 @@ def _trained(
 
 def _special(given: list[str] | None, kind: Kind) -> list[str]:
     if given is None:
-        return [] if kind is Kind.WORDPIECE else [END]
+        return {Kind.WORDPIECE: [], Kind.CHARACTER: [END, UNKNOWN]}.get(kind, [END])
     return [] if given == [NONE] else given
 
 

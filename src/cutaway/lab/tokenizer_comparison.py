@@ -6,6 +6,7 @@ which does not mark its words, it is tokens per character.
     bytes per token = UTF-8 bytes of the text / tokens        unknown = unknown tokens / tokens
 
 Every kind is trained on one part of each text, at one vocabulary size, and all are measured on the rest of it.
+WordPiece keeps no white space, and no capitals where its vocabulary is uncased: it has less to write than the others.
 Read next: text/bpe.py, text/wordpiece.py, text/unigram.py, text/character.py
 """
 

@@ -43,8 +43,10 @@ class Lattice:
     """
 
     def __init__(self, *, begins: Ints, finals: Ints, starts: Ints, ends: Ints, pieces: Ints):
-        texts = np.searchsorted(begins, ends, side="right") - 1
-        order = np.lexsort((starts, ends, ends - begins[texts]))
+        depths = ends - np.repeat(begins, finals - begins + 1)[ends]
+        longest = int((ends - starts).max())
+        key = (depths * (finals[-1] + 1) + ends) * (longest + 1) + longest - (ends - starts)
+        order = np.argsort(key, kind="stable")  # by depth, end and start; long runs are in order already
         self._set(begins, finals, starts[order], ends[order], pieces[order])
 
     def _set(self, begins: Ints, finals: Ints, starts: Ints, ends: Ints, pieces: Ints) -> None:
@@ -52,7 +54,7 @@ class Lattice:
         self.size = int(finals[-1]) + 1
         firsts = np.flatnonzero(np.r_[True, ends[1:] != ends[:-1]])  # of each node's edges
         nodes = ends[firsts]
-        depths = nodes - begins[np.searchsorted(begins, nodes, side="right") - 1]
+        depths = nodes - np.repeat(begins, finals - begins + 1)[nodes]
         cuts = np.flatnonzero(np.r_[True, depths[1:] != depths[:-1], True])
         bounds = np.r_[firsts, len(ends)]
         self.layers = [
@@ -72,6 +74,9 @@ class Lattice:
         kept = pieces >= 0
         left = Lattice.__new__(Lattice)
         left._set(self.begins, self.finals, self.starts[kept], self.ends[kept], pieces[kept])
+        if "_by_start" in self.__dict__:  # the order of what is left is known
+            order = self._by_start
+            left._by_start = (np.cumsum(kept) - 1)[order[kept[order]]]
         return left
 
     def expected(self, logprobs: Floats, weights: Floats) -> tuple[Floats, float]:
@@ -122,16 +127,16 @@ class Lattice:
             texts, nodes = texts[under_way], nodes[under_way]
 
     @cached_property
-    def _by_start(self) -> tuple[Ints, Ints]:
-        order = np.lexsort((self.ends, self.starts))
-        return order, np.searchsorted(self.starts[order], np.arange(self.size + 1))
+    def _by_start(self) -> Ints:
+        """The edges in the order of their starts."""
+        return np.argsort(self.starts, kind="stable")
 
     def spans(self, firsts: Ints, lengths: Ints) -> Lattice:
         """Stretches of these texts as texts of their own, without the edge that covers a whole stretch.
 
         What is left of a stretch are the ways to write it with other pieces.
         """
-        order, pointers = self._by_start
+        order, pointers = self._by_start, np.r_[0, np.cumsum(np.bincount(self.starts, minlength=self.size))]
         low, high = pointers[firsts], pointers[firsts + lengths]
         owners, places = expand(low, high)
         edges = order[places]

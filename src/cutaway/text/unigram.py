@@ -109,7 +109,7 @@ class Unigram:
         except BadInput as error:
             if error.field != "vocab" or not taken:
                 raise
-            message = f"{vocab} tokens less {taken} special ones and bytes: {error.message}"
+            message = f"{vocab} tokens, of which {taken} are special ones and bytes: {error.message}"
             raise BadInput(message, field="vocab") from error
         learned = [(piece, score) for piece, score in learned if piece not in front]
         low = 7 * min(score for _, score in learned)

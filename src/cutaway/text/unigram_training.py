@@ -28,7 +28,8 @@ from cutaway.text.lattice import Floats, Ints, Lattice
 from cutaway.text.substrings import repeated
 
 LONGEST = 16  # characters of a piece
-SEEDS = 1_000_000  # candidates that the first round starts from
+SEEDS = 1_000_000  # candidates that the first round starts from, and not more than
+PER_PIECE = 50  # for each wanted piece
 KEPT = 0.75  # of the pieces, in one pruning
 SPARE = 1.1  # times the wanted size, where pruning ends and the most probable pieces are taken
 FEWEST = 0.5  # expected occurrences, below which a piece goes
@@ -50,7 +51,7 @@ def learn(
     if not alphabet:
         raise BadInput("there is no text in it", field="corpus")
     if size < len(alphabet):
-        message = f"there is room for {size} pieces, and the text has {len(alphabet)} different characters"
+        message = f"there is room for {max(0, size)} pieces, and the text has {len(alphabet)} different characters"
         raise BadInput(f"{message}; take a larger vocabulary or a lower coverage than {coverage:g}", field="vocab")
     known = set(alphabet)
     counted: Counter[str] = Counter()
@@ -59,7 +60,8 @@ def learn(
         for part in _known_parts(stretch, known):
             counted[part] += times
             chosen[part] += times if seeds is None else seeds.get(stretch, 0)
-    fit = _Fit(list(counted), _floats(counted.values()), _floats(chosen.values()), sorted(known))
+    weights, seeding = _floats(counted.values()), _floats(chosen.values())
+    fit = _Fit(list(counted), weights, seeding, sorted(known), min(SEEDS, PER_PIECE * max(size, 1000)))
     rounds = fit.rounds(size)
     for _ in track(rounds, "fitting pieces", total=fit.rounds_ahead(size)):
         pass
@@ -100,7 +102,7 @@ class _Fit:
     Pieces 0 to C - 1 are the C single characters; `firsts` and `lengths` (p,) are one place of each piece in the text.
     """
 
-    def __init__(self, texts: Sequence[str], weights: Floats, seeds: Floats, alphabet: Sequence[str]):
+    def __init__(self, texts: Sequence[str], weights: Floats, seeds: Floats, alphabet: Sequence[str], most: int):
         flat = "\0".join([*texts, ""])
         codes = np.frombuffer(flat.encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
         letters = np.array([ord(character) for character in alphabet], dtype=np.int64)
@@ -111,7 +113,7 @@ class _Fit:
         inside = np.ones(len(codes), dtype=bool)
         inside[finals] = False
         text = np.where(inside, np.searchsorted(letters, codes) + 1, 0)
-        runs = repeated(text, np.repeat(seeds, sizes + 1), longest=LONGEST).best(SEEDS)
+        runs = repeated(text, np.repeat(seeds, sizes + 1), longest=LONGEST).best(most)
         places = np.flatnonzero(inside)
         owners, starts = runs.occurrences()
         lengths = np.r_[np.ones(len(alphabet), dtype=np.int64), runs.lengths]

@@ -51,21 +51,73 @@ TOKENIZER = Explanation(
     title="Tokenizer",
     what=(
         "A model reads numbers, not letters. The tokenizer cuts a text into pieces from a fixed list, its vocabulary, "
-        "and gives each its number. Byte pair encoding makes that list by starting from single bytes and joining, over "
-        "and over, the pair that occurs most often; common words become one token, rare ones several. Any text can "
-        "be written that way, Chinese and emoji too, though a character may be cut across tokens: whoever streams an "
-        "answer has to wait for the rest of it. The list and the way of cutting belong to the model: with another "
-        "tokenizer the same text is nonsense to it."
+        "and gives each its number. Common words become one token, rare ones several. How the list comes about and how "
+        "a text is cut differ: bpe, wordpiece and unigram are the usual ways. A character may be cut across tokens, so "
+        "whoever streams an answer has to wait for the rest of it. The list and the way of cutting belong to the "
+        "model: with another tokenizer the same text is nonsense to it."
     ),
-    equation="join pairs in order of rank until none is left:\nh·e·l·l·o → he·l·l·o → he·ll·o → hell·o → hello",
+    equation="text → pieces → ids:     unaffable → un · aff · able → 403 · 2851 · 481",
     papers=(
         "Sennrich, Haddow and Birch 2016, Subword Units (BPE), arXiv 1508.07909",
         "Kudo and Richardson 2018, SentencePiece, arXiv 1808.06226",
     ),
     files=("text/tokenizer.py", "text/detokenizer.py"),
     cost=_tokenizer,
-    read_next=("embedding", "chat-template"),
-    aliases=("bpe", "token", "tokens", "vocabulary"),
+    read_next=("bpe", "embedding", "chat-template"),
+    aliases=("token", "tokens", "vocabulary"),
+)
+
+BPE = Explanation(
+    name="bpe",
+    title="Byte pair encoding",
+    what=(
+        "The vocabulary starts with the 256 bytes. Training counts all pairs of neighbours in the text, joins the most "
+        "frequent one everywhere into a new token, and does so again until there are enough. A new text is written as "
+        "bytes, and the same joins are made in the same order. Nothing is ever unknown, Chinese and emoji included. "
+        "GPT-2, Llama 3 and Qwen cut texts so; they differ in the pattern that first cuts a text into words."
+    ),
+    equation="join pairs in order of rank until none is left:\nh·e·l·l·o → he·l·l·o → he·ll·o → hell·o → hello",
+    papers=("Sennrich, Haddow and Birch 2016, Subword Units, arXiv 1508.07909", "Radford et al. 2019, GPT-2"),
+    files=("text/bpe.py", "text/pair_counts.py"),
+    cost=_tokenizer,
+    read_next=("wordpiece", "unigram", "tokenizer"),
+    aliases=("byte-pair", "byte-level"),
+)
+
+WORDPIECE = Explanation(
+    name="wordpiece",
+    title="WordPiece",
+    what=(
+        "Each word is written with the longest piece of the vocabulary that begins it, then with the longest that goes "
+        "on, marked with ##. A word that cannot be written to its end is one unknown token. The paper joins those "
+        "pairs that make the text likeliest; what is in use joins the most frequent ones, as byte pair encoding does. "
+        "BERT and the sentence encoders after it lower-case text first and set every Chinese character apart."
+    ),
+    equation="unaffable → una · ##ffa · ##ble\nthe paper joins the pair of largest count(ab) / (count(a) count(b))",
+    papers=(
+        "Schuster and Nakajima 2012, Japanese and Korean Voice Search",
+        "Devlin et al. 2018, BERT, arXiv 1810.04805",
+    ),
+    files=("text/wordpiece.py", "text/wordpiece_training.py", "text/bert_normaliser.py"),
+    cost=_tokenizer,
+    read_next=("unigram", "bpe", "tokenizer"),
+)
+
+UNIGRAM = Explanation(
+    name="unigram",
+    title="Unigram",
+    what=(
+        "Every piece has a probability, and of all ways to write a text the most probable one is taken; Viterbi's "
+        "algorithm finds it. Training starts from every stretch that occurs often, fits the probabilities by "
+        "expectation and maximisation, and drops the pieces that the text misses least. Drawing other ways than the best while a "
+        "model trains makes it sturdier: subword regularisation. T5, Albert and XLNet use it, through SentencePiece."
+    ),
+    equation="x* = argmax over cuts x of  Σ log p(xᵢ)\nL = Σ over texts of  log Σ over cuts x of  Π p(xᵢ)",
+    papers=("Kudo 2018, Subword Regularization, arXiv 1804.10959",),
+    files=("text/unigram.py", "text/viterbi.py", "text/unigram_training.py"),
+    cost=_tokenizer,
+    read_next=("wordpiece", "bpe", "tokenizer"),
+    aliases=("sentencepiece", "viterbi"),
 )
 
 TEMPLATE = Explanation(
@@ -103,4 +155,4 @@ EMBEDDING = Explanation(
     aliases=("head", "tied", "logits", "unembedding"),
 )
 
-TOKENS = (TOKENIZER, TEMPLATE, EMBEDDING)
+TOKENS = (TOKENIZER, BPE, WORDPIECE, UNIGRAM, TEMPLATE, EMBEDDING)
