@@ -77,15 +77,15 @@ def trained(module, objective, given, guard=None, precision=None):
     ],
 )
 def test_a_bad_step_is_as_if_its_batch_had_never_been(decoder, batches, poison, cause):
-    given = same(batches(90))
-    bad = given[70]
-    clean = decoder()
-    kept_optimiser, _ = trained(clean, Causal(), given[:70] + given[71:])
-    module = decoder()
-    guard = Guard(module, window=40)
+    given = same(batches(50))
+    bad = given[40]
+    clean = decoder(blocks=1)
+    kept_optimiser, _ = trained(clean, Causal(), given[:40] + given[41:])
+    module = decoder(blocks=1)
+    guard = Guard(module, window=20)
     optimiser, steps = trained(module, Poisoned([bad], **poison), given, guard)
-    assert [(event.step, event.cause, event.done) for event in guard.events] == [(71, cause, "skipped")]
-    assert len(steps) == 90
+    assert [(event.step, event.cause, event.done) for event in guard.events] == [(41, cause, "skipped")]
+    assert len(steps) == 50
     for one, other in zip(module.parameters(), clean.parameters(), strict=True):
         assert torch.equal(one, other)
     for name, value in kept_optimiser.state_dict().items():
@@ -95,7 +95,7 @@ def test_a_bad_step_is_as_if_its_batch_had_never_been(decoder, batches, poison, 
 def test_targets_of_pure_noise_are_a_spike_once_the_model_knows_better(decoder, batches):
     given = same(batches(140))
     bad = list(noise(given, 1))
-    module = decoder()
+    module = decoder(blocks=1)
     guard = Guard(module, window=20)
     _, steps = trained(module, Causal(), [*given[:120], *bad, *given[120:]], guard)
     assert steps[120].loss > 3.0 > 1.5 > steps[119].loss
@@ -104,14 +104,14 @@ def test_targets_of_pure_noise_are_a_spike_once_the_model_knows_better(decoder, 
 
 def test_without_a_guard_the_same_poison_ends_training(decoder, batches):
     given = same(batches(30))
-    _, steps = trained(decoder(), Poisoned([given[10]], times=math.nan), given)
+    _, steps = trained(decoder(blocks=1), Poisoned([given[10]], times=math.nan), given)
     assert math.isnan(steps[-1].loss)
 
 
 def test_an_ordinary_run_is_left_alone(decoder, batches):
-    given, ends = batches(160), []
+    given, ends = batches(120), []
     for guarded in (False, True):
-        module = decoder()
+        module = decoder(blocks=1)
         guard = Guard(module, window=40) if guarded else None
         trained(module, Causal(), given, guard)
         ends.append(list(module.parameters()))
@@ -121,10 +121,10 @@ def test_an_ordinary_run_is_left_alone(decoder, batches):
 
 def test_damaged_weights_go_back_to_the_last_copy_and_training_ends_near_the_undamaged(decoder, batches):
     given, held = batches(180), batches(8, seed=1)
-    module = decoder()
+    module = decoder(blocks=1)
     trained(module, Causal(), given)
     unharmed = validate(module, Causal(), held).loss
-    module = decoder()
+    module = decoder(blocks=1)
     guard = Guard(module, window=40, keep=10, patience=3)
     optimiser = Scheduled(AdamW(rate=5e-3).build(module), Cosine(steps=400))
     losses = []
@@ -149,7 +149,7 @@ def test_damaged_weights_go_back_to_the_last_copy_and_training_ends_near_the_und
 
 def test_poison_without_end_is_an_error_and_not_a_silent_loop(decoder, batches):
     given = same(batches(60))
-    module = decoder()
+    module = decoder(blocks=1)
     with pytest.raises(CutawayError, match=r"diverged.*loss not finite"):
         trained(module, Poisoned(given[30:], times=math.nan), given, Guard(module, window=20))
     assert all(bool(weight.isfinite().all()) for weight in module.parameters())
@@ -160,7 +160,7 @@ def test_poison_without_end_is_an_error_and_not_a_silent_loop(decoder, batches):
 def test_data_that_have_changed_for_good_are_learned_after_all(decoder, batches):
     given = same(batches(120))
     other = list(noise(given * 2, 60))
-    module = decoder()
+    module = decoder(blocks=1)
     guard = Guard(module, window=20, keep=10)
     _, steps = trained(module, Causal(), [*given, *other], guard)
     assert len(steps) == 180 and guard.events[-1].step < 130
@@ -168,7 +168,7 @@ def test_data_that_have_changed_for_good_are_learned_after_all(decoder, batches)
 
 
 def test_what_overflows_under_float16_is_left_to_its_factor(decoder, batches):
-    module, given = decoder(), same(batches(8))
+    module, given = decoder(blocks=1), same(batches(8))
     precision = Float16(factor=2.0**40)
     guard = Guard(module, window=4)
     trained(module, Causal(), given, guard, precision)
@@ -186,7 +186,7 @@ def test_micro_batches_evaluation_and_other_processes(decoder, batches):
         def length(self, gradients):
             return 0.0
 
-    given, module = same(batches(8)), decoder()
+    given, module = same(batches(8)), decoder(blocks=1)
     guard = Guard(module, window=4, world=Two())
     optimiser = torch.optim.SGD(module.parameters(), 0.1)
     objective = guard.watch(Poisoned([given[5]], times=math.nan))
@@ -199,7 +199,7 @@ def test_micro_batches_evaluation_and_other_processes(decoder, batches):
 
 
 def test_news_are_told_once_and_read_well(decoder, batches):
-    given, module = same(batches(9)), decoder()
+    given, module = same(batches(9)), decoder(blocks=1)
     guard = Guard(module, window=4)
     trained(module, Poisoned(given[4:5], times=math.nan), given, guard)
     (event,) = guard.news()
@@ -210,7 +210,7 @@ def test_news_are_told_once_and_read_well(decoder, batches):
 def test_its_state_is_json_and_goes_on_deciding_alike(decoder, batches):
     given = same(batches(30))
     bad = Poisoned([given[25]], slope=1e4)
-    module = decoder()
+    module = decoder(blocks=1)
     guard = Guard(module, window=10)
     trained(module, bad, given[:20], guard)
     state = json.loads(json.dumps(guard.hold().state_dict(), allow_nan=False))
@@ -224,4 +224,4 @@ def test_its_state_is_json_and_goes_on_deciding_alike(decoder, batches):
 @pytest.mark.parametrize("wrong", [{"window": 1}, {"width": 0.0}, {"patience": 0}, {"keep": 0}])
 def test_an_impossible_one_is_refused(decoder, wrong):
     with pytest.raises(BadInput, match="Guard"):
-        Guard(decoder(), **wrong)
+        Guard(decoder(blocks=1), **wrong)
