@@ -44,6 +44,12 @@ _ALL = (
         home=("shakespeare_char", "shakespeare_char"),
     ),
     Listing(
+        name="bert-mini",
+        about="a small BERT that has learned to fill in masked words of Shakespeare",
+        takes="4 minutes",
+        home=("bert_mini", "bert_mini"),
+    ),
+    Listing(
         name="t5-tiny",
         about="a small T5 that writes words backwards and dates the one right way",
         takes="3 minutes",

@@ -61,9 +61,9 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """`accumulate`: batches of a step, on each of `processes`. `clip`: the greatest length of the gradient. `evaluate`, `save`: steps between
-    two evaluations, two checkpoints; `keep`: how many of the latest checkpoints stay, besides the best.
-    `until`: a validation loss at which it ends early. `device`: None for the fastest kind that there is.
+    """`accumulate`: batches of a step, on each of `processes`. `clip`: the greatest length of the gradient. `evaluate`,
+    `save`: steps between two evaluations, two checkpoints; `keep`: how many of the latest checkpoints stay, besides the
+    best. `until`: a validation loss at which it ends early. `device`: None for the fastest kind that there is.
     """
 
     about: str

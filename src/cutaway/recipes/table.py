@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 from cutaway.models.decoder import Decoder
+from cutaway.models.encoder import Encoder
 from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.models.masked_head import MaskedHead
+from cutaway.models.pooler import Pooler
 from cutaway.models.stack import Stack
 from cutaway.nn import rope_scaling
 from cutaway.nn.attention.cross import Cross
@@ -22,13 +25,14 @@ from cutaway.nn.relative_bias import RelativeBias
 from cutaway.recipes.invented import Invented
 from cutaway.recipes.language import NextToken
 from cutaway.recipes.listing import find
+from cutaway.recipes.masked import HiddenToken
 from cutaway.recipes.override import make
 from cutaway.recipes.recipe import Recipe, Sampling
 from cutaway.recipes.sheet import Sheet
 from cutaway.recipes.shelved import Shelved
 from cutaway.recipes.stream import Stream
 from cutaway.recipes.transduce import Transduce
-from cutaway.recipes.vocabulary import BytePairs, Characters
+from cutaway.recipes.vocabulary import BytePairs, Characters, WordPieces
 from cutaway.train.optimisers.adafactor import Adafactor
 from cutaway.train.optimisers.adam import Adam
 from cutaway.train.optimisers.adamw import AdamW
@@ -37,14 +41,15 @@ from cutaway.train.optimisers.muon import Muon
 from cutaway.train.optimisers.sgd import SGD
 from cutaway.train.schedules import Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay
 
-_RECIPES = (Recipe, Sampling, NextToken, Transduce, Invented, Sheet, Shelved, Stream, BytePairs, Characters)
-_PARTS = (Stack, Cross, RelativeBias)
-_MODELS = (EncoderDecoder, Decoder, Block, GroupedQuery, Gated, Plain, LayerNorm, RMSNorm, Learned, Rope, Sinusoidal)
+_TASKS = (Recipe, Sampling, NextToken, HiddenToken, Transduce)
+_DATA = (Invented, Sheet, Shelved, Stream, BytePairs, Characters, WordPieces)
+_MODELS = (Decoder, Encoder, EncoderDecoder, Stack, Block, MaskedHead, Pooler)
+_PARTS = (GroupedQuery, Cross, Gated, Plain, LayerNorm, RMSNorm, Learned, Rope, Sinusoidal, RelativeBias)
 _SCALINGS = (rope_scaling.LinearScaling, rope_scaling.DynamicNtk, rope_scaling.Llama3Scaling, rope_scaling.Yarn)
 _OPTIMISERS = (AdamW, Adam, SGD, Lion, Adafactor, Muon)
 _SCHEDULES = (Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay)
 VALUES = MappingProxyType(
-    {one.__name__: one for one in (*_RECIPES, *_MODELS, *_PARTS, *_SCALINGS, *_OPTIMISERS, *_SCHEDULES)}
+    {one.__name__: one for one in (*_TASKS, *_DATA, *_MODELS, *_PARTS, *_SCALINGS, *_OPTIMISERS, *_SCHEDULES)}
 )
 
 

@@ -1,4 +1,4 @@
-"""Which tokenizer a run trains on its own corpus: characters, or byte pairs.
+"""Which tokenizer a run trains on its own corpus: characters, byte pairs, or pieces of words.
 
 Read next: text/bpe.py, text/character.py
 """
@@ -43,7 +43,19 @@ class BytePairs:
         return BytePair.train([training], vocab=self.vocab).fast()
 
 
-Vocabulary = Characters | BytePairs
+@dataclass(frozen=True, kw_only=True)
+class WordPieces:
+    """BERT's, lower case, with its five special tokens; trained on the part for training alone."""
+
+    vocab: int = 2048
+
+    def train(self, training: str, validation: str) -> Tokenizer:
+        from cutaway.text.wordpiece import WordPiece
+
+        return WordPiece.train([training], vocab=self.vocab).fast()
+
+
+Vocabulary = Characters | BytePairs | WordPieces
 
 
 def tokenizer_of(
