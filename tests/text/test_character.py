@@ -54,6 +54,11 @@ def test_any_text_is_encoded_as_the_library_does(ours, rust, text):
     assert ours.decode(ours.encode(text)) == rust.decode(ours.encode(text))
 
 
+def test_letters_that_stand_for_bytes_elsewhere_are_themselves_here():
+    made = Character.train(["é Ġ\nü"])
+    assert made.fast().decode(made.encode("Ġü é\n")) == made.decode(made.encode("Ġü é\n")) == "Ġü é\n"
+
+
 def test_saved_and_loaded(ours, tmp_path):
     path = tmp_path / "tokenizer.json"
     ours.save(path)

@@ -19,7 +19,7 @@ def backend() -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer(BPE(vocab={"</s>": 0, "a": 1, "b": 2}, merges=[]))
 
 
-@given(text=st.text(alphabet="<a|>b ", max_size=30))
+@given(text=st.lists(st.sampled_from(["<a>", "b", "|", ">", "<", "a", " "]), max_size=30).map("".join))
 def test_special_tokens_are_found_as_the_library_finds_them(text):
     tokens = ["<a>", "<a>b", "b|", "|>"]
     twin = tokenizers.Tokenizer(BPE(vocab={"?": 0}, merges=[], unk_token="?"))

@@ -103,6 +103,17 @@ def test_a_worker_ends_when_its_input_does():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent with a POSIX signal")
+def test_a_worker_leaves_interrupts_to_the_one_who_started_it():
+    """A program that takes Ctrl-C as a wish to finish keeps its workers."""
+    with Crew(CUTS["gpt-2"], 1, Counter()) as crew:
+        crew.give(["a"])
+        crew.finish()
+        worker = crew._workers[0]
+        worker.send_signal(signal.SIGINT)
+        assert word_counts._asked(worker, ["a b"]) == {"a": 1, " b": 1}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent with a POSIX signal")
 def test_interrupting_the_program_leaves_no_process_and_no_noise(tmp_path):
     """The program is a bare script, without `if __name__ == "__main__"`, which no worker may run again."""
     script = tmp_path / "script.py"
