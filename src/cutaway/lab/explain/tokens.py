@@ -110,7 +110,8 @@ UNIGRAM = Explanation(
         "Every piece has a probability, and of all ways to write a text the most probable one is taken; Viterbi's "
         "algorithm finds it. Training starts from every stretch that occurs often, fits the probabilities by "
         "expectation and maximisation, and drops the pieces that the text misses least. Drawing other ways than the "
-        "best while a model trains makes it sturdier: subword regularisation. T5, Albert and XLNet use it, through SentencePiece."
+        "best while a model trains makes it sturdier: subword regularisation. T5, Albert and XLNet use it, through "
+        "SentencePiece."
     ),
     equation="x* = argmax over cuts x of  Σ log p(xᵢ)\nL = Σ over texts of  log Σ over cuts x of  Π p(xᵢ)",
     papers=("Kudo 2018, Subword Regularization, arXiv 1804.10959",),
