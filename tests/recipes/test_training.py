@@ -187,6 +187,12 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint(tmp_path, corpus, mon
     assert go(tmp_path / "run")[1][0] == 6
 
 
+def test_fewer_processes_than_it_needs_are_named(tmp_path, corpus):
+    begin(tmp_path / "run", corpus, "processes=8")
+    with pytest.raises(BadInput, match="processes: is for 8, and 1 at work"):
+        go(tmp_path / "run")
+
+
 def test_it_ends_where_the_loss_is_good_enough(tmp_path, corpus):
     begin(tmp_path / "run", corpus, "until=100")
     assert go(tmp_path / "run")[1][-1] == 8

@@ -41,6 +41,7 @@ GO_ON = (
     (f'cutaway open {MODEL} --prompt "The sky is"', "what any text does inside"),
     ("cutaway explain", "what each part is, with its equation, paper and cost"),
     (f"cutaway generate {MODEL} - < FILE", "continue a text"),
+    ("cutaway train nano", "train a small model from raw text, in about three minutes"),
     ("cutaway doctor", "what this machine can do"),
 )
 
@@ -73,6 +74,7 @@ def tour(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", dir_okay=False, help="Where the page is written.")
     ] = Path(PAGE),
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Also train a small model, for a minute.")] = True,
 ) -> None:
     """See it all in a few minutes: get, open and ask a model.
 
@@ -82,8 +84,9 @@ def tour(
 
     visit, start = Visit(context=context, load=_load()), time.perf_counter()
     _say(_welcome())
-    for number, stop in enumerate(STOPS, start=1):
-        _say(f"\n{number}/{len(STOPS)}  {stop.title}", style="bold")
+    stops = [stop for stop in STOPS if train or stop.see is not train_one]
+    for number, stop in enumerate(stops, start=1):
+        _say(f"\n{number}/{len(stops)}  {stop.title}", style="bold")
         stop.see(visit)
     from cutaway.lab.page import page
 
@@ -99,7 +102,7 @@ def _welcome() -> str:
     fetching = ""
     if shelf.path_of(MODEL) is None:
         fetching = f", and fetching the model once ({console.megabytes(shelf.find(MODEL).transfer)})"
-    return f"The tour takes about 1 minute on two free cores, at most 5{fetching}. Ctrl-C leaves it."
+    return f"The tour takes about 3 minutes on two free cores, at most 6{fetching}. Ctrl-C leaves it."
 
 
 def get_and_open(visit: Visit) -> None:
@@ -257,6 +260,13 @@ def _tail(lens: Lens, place: int) -> str:
     return "".join(lens.pieces[max(0, lens.places[place] - 4) : lens.places[place] + 1])
 
 
+def train_one(visit: Visit) -> None:
+    from cutaway.cli.lesson import lesson
+
+    section = lesson(_say)
+    visit.sections += [section] if section is not None else []
+
+
 def _go_on() -> Section:
     from cutaway.lab.page import Section
 
@@ -277,4 +287,5 @@ STOPS: tuple[Stop, ...] = (
     Stop(title="Talk with it", see=ask),
     Stop(title="How fast, and what bounds it", see=measure_bound),
     Stop(title="Look inside while it reads", see=look_inside),
+    Stop(title="Train a small one from raw text, and talk to it", see=train_one),
 )

@@ -5,6 +5,7 @@ Read next: train/fit.py, train/run.py
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class Training:
 
         Raises BadInput where the data are not those that the run was begun with.
         """
+        _check_processes(recipe)
         found = run.resume(say)
         prepared = recipe.task.prepare(run.folder, recipe.seed, pick_device(recipe.device))
         run.checkpoints.keep = recipe.keep
@@ -165,3 +167,11 @@ def _spread(prepared: Prepared) -> Objective:
     if cores == 1 or device.type != "cpu" or not prepared.objective.splits or prepared.draws:
         return prepared.objective
     return OnCores(prepared.objective, cores)
+
+
+def _check_processes(recipe: Recipe) -> None:
+    """Raises BadInput where there are not as many processes as the recipe's batches are meant for."""
+    here = int(os.environ.get("WORLD_SIZE", "1"))
+    if here != recipe.processes:
+        message = f"is for {recipe.processes}, and {here} at work: start it under torchrun, or say processes={here}"
+        raise BadInput(message, source="recipe", field="processes")
