@@ -98,7 +98,7 @@ class Lattice:
             flows[here] = mass[ends] * np.exp(scores[here] - alpha[ends])
             np.add.at(mass, self.starts[here], flows[here])
         counts = np.bincount(self.pieces, weights=flows, minlength=len(logprobs))
-        return counts, float(alpha[self.finals] @ weights)
+        return counts.astype(np.float64), float(alpha[self.finals] @ weights)
 
     def best(self, logprobs: Floats) -> tuple[Floats, Ints]:
         """The score of the best way to each node (n,), and the edge by which it arrives there (n,).
