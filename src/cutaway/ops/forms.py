@@ -19,6 +19,7 @@ from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.ops import activation, norm, rope
 from cutaway.ops.attend import attend_readable, attend_sdpa
+from cutaway.ops.dispatch import dispatch_readable, dispatch_sorted
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
 from cutaway.ops.multiply.narrow import narrow, never
 from cutaway.ops.multiply.readable import multiply_readable
@@ -47,6 +48,7 @@ class Forms:
     activate: Form = activate_fast
     gate: Form = activation.gate_fast
     multiply: Form = multiply_fast
+    dispatch: Form = dispatch_sorted
     narrow: Callable[[int, frozenset[str]], torch.dtype | None] = narrow
 
 
@@ -59,6 +61,7 @@ READABLE = Forms(
     activate=activate_readable,
     gate=activation.gate_readable,
     multiply=multiply_readable,
+    dispatch=dispatch_readable,
     narrow=never,
 )
 
