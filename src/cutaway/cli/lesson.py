@@ -43,6 +43,7 @@ def lesson(say: Callable[[str], None]) -> Section | None:
 def _learn(folder: Path, say: Callable[[str], None]) -> tuple[str, str, str, int]:
     """What it wrote before and after, what it answered, and how many steps it made."""
     from cutaway.cli.panel import watcher
+    from cutaway.infer.language import Language
     from cutaway.infer.load import load
     from cutaway.recipes.table import made
     from cutaway.recipes.training import Training
@@ -58,8 +59,9 @@ def _learn(folder: Path, say: Callable[[str], None]) -> tuple[str, str, str, int
             panel.show(moment)
             steps = moment.line["step"]
     before, after = ((folder / SAMPLES / f"{name}.txt").read_text(encoding="utf-8") for name in ("before", "after"))
-    question = [{"role": "user", "content": LINE}]
-    answer = load(folder).generate(question, max_tokens=ANSWER, temperature=0.7, top_k=40, seed=0, stop=("**",))
+    language, question = load(folder), [{"role": "user", "content": LINE}]
+    assert isinstance(language, Language)
+    answer = language.generate(question, max_tokens=ANSWER, temperature=0.7, top_k=40, seed=0, stop=("**",))
     return before, after, answer.text.strip(), steps
 
 

@@ -32,7 +32,7 @@ class Told:
 
     def curve(self, over: str, figure: str) -> list[tuple[float, float]]:
         """(x, y) of each line that has both, both finite."""
-        points = [(line.get(over), line.get(figure)) for line in self.lines]
+        points = [(line[over], line[figure]) for line in self.lines if over in line and figure in line]
         return [(float(x), float(y)) for x, y in points if _number(x) and _number(y)]
 
     def last(self, figure: str) -> float | None:
