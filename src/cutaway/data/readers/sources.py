@@ -12,11 +12,11 @@ from typing import Any
 from cutaway.base.errors import BadInput, NotFound
 from cutaway.base.paths import expand
 from cutaway.data.entry import Entry
-from cutaway.data.readers import columns, hub, jsonl, plain
+from cutaway.data.readers import columns, hub, jsonl, listed, plain
 
 TEXTS = (".txt", ".md", ".text", ".markdown")
 LINES = (".jsonl", ".ndjson")
-NAMED = (".json", ".json.gz")  # JSON lines where a file is named outright; in a folder it is mostly something else
+NAMED = (".json", ".json.gz")  # a list or JSON lines where it is named outright; in a folder mostly something else
 COLUMNS = (".parquet", ".arrow")
 
 
@@ -66,6 +66,8 @@ def _hidden(path: Path) -> bool:
 
 def _reader(path: Path) -> Any:
     kind = ending(path)
+    if path.name.endswith(NAMED) and listed.is_list(path):
+        return lambda field, separator: listed.read(path, field=field)
     if kind in LINES or path.name.endswith(NAMED):
         return lambda field, separator: jsonl.read(path, field=field)
     if kind in COLUMNS:
