@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import yarn_apply_mscale
 
 from cutaway.base.errors import BadInput
 from cutaway.lab.checks.positions import check_frequencies
@@ -90,6 +91,16 @@ def test_frequencies_and_amplitude_equal_transformers(kind, scaling, parameters,
         Rope(width=width, theta=theta, scaling=scaling).frequencies(), expected, rtol=3e-7, atol=0
     )
     assert scaling.amplitude == pytest.approx(amplitude, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"mscale": 1.0}, {"mscale_all_dim": 0.707}, {"mscale": 2.0, "mscale_all_dim": 1.0}]
+)
+@pytest.mark.parametrize("factor", [1.0, 40.0])
+def test_sharpness_equals_that_of_deepseek(told, factor):
+    parameters = {"rope_type": "yarn", "factor": factor, **told}
+    expected = yarn_apply_mscale(parameters, 1.0)
+    assert Yarn(factor=factor, original_length=4096, **told).sharpness == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("prompt", [None, 10, 1024, 1025, 4000])

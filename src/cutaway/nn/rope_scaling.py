@@ -146,6 +146,11 @@ class Yarn:
             return self._magnitude(self.mscale) / self._magnitude(self.mscale_all_dim)
         return self._magnitude(1.0)
 
+    @property
+    def sharpness(self) -> float:
+        """What DeepSeek's attention multiplies its scores by: m(mscale_all_dim)^2, 1 where that is not given."""
+        return self._magnitude(self.mscale_all_dim or 0.0) ** 2
+
     def _magnitude(self, scale: float) -> float:
         return 0.1 * scale * math.log(self.factor) + 1.0
 
