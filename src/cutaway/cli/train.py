@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from cutaway.base.paths import expand
 from cutaway.cli import console, threads
 
 if TYPE_CHECKING:
+    from cutaway.recipes.crew import Crew
     from cutaway.recipes.recipe import Recipe
     from cutaway.recipes.training import Training
     from cutaway.train.run import Run
@@ -72,50 +73,67 @@ def train(
 
 def _go(context: typer.Context, folder: Path, new: tuple[str, Recipe] | None, tensorboard: bool) -> None:
     threads.apply(context)
+    from cutaway.recipes.crew import muster
     from cutaway.recipes.table import VALUES
     from cutaway.train.run import Run
 
-    if new is None:
+    crew = muster(new[1] if new is not None else Run.open(folder).recipe(VALUES))
+    try:
+        if new is not None and crew.first:
+            Run.create(folder, new[0], new[1], hardware=_hardware())
+        crew.wait()
         run = Run.open(folder)
-        recipe = run.recipe(VALUES)
-    else:
-        recipe = new[1]
-        run = Run.create(folder, new[0], recipe, hardware=_hardware())
-    with run.held():
-        _train(recipe, run, tensorboard)
+        with run.held() if crew.first else nullcontext():
+            _train(run.recipe(VALUES), run, crew, tensorboard)
+    finally:
+        crew.leave()
 
 
-def _train(recipe: Recipe, run: Run, tensorboard: bool) -> None:
-    from cutaway.cli.panel import duration, watcher
+def _train(recipe: Recipe, run: Run, crew: Crew, tensorboard: bool) -> None:
+    from cutaway.cli.panel import watcher
     from cutaway.recipes.training import Training
 
-    console.say(f"{run.name}: {recipe.about}")
-    training = Training.ready(recipe, run, console.say)
+    say = console.say if crew.first else _silence
+    say(f"{run.name}: {recipe.about}")
+    training = Training.ready(recipe, run, say, crew)
     for fact in training.prepared.facts:
-        console.say(fact)
+        say(fact)
     if training.start:
-        console.say(f"continuing behind step {training.start:,}")
+        say(f"continuing behind step {training.start:,}")
     line: dict[str, Any] = {}
-    events = _events(run) if tensorboard else None
+    events = _events(run) if tensorboard and crew.first else None
+    peak = _peak(training) if crew.first else None
     with stopping() as stopped:
-        with watcher(recipe.steps, training.start, training.prepared.flops, _peak(training)) as panel:
+        with watcher(recipe.steps, training.start, training.prepared.flops, peak) as panel:
             for moment in training.steps(stopped.is_set):
                 line = moment.line
-                panel.show(moment)
+                if crew.first:
+                    panel.show(moment)
                 if events is not None:
                     events.add(line)
         if events is not None:
             events.close()
+    _end(training, line, stopped.is_set(), say)
+
+
+def _end(training: Training, line: dict[str, Any], stopped: bool, say: Callable[[str], None]) -> None:
+    """Says what came of it. A run that was stopped ends with 130, as whoever presses Ctrl-C expects."""
+    from cutaway.cli.panel import duration
+
+    folder = training.run.folder
+    if stopped and not training.ended:
+        say(f"stopped and saved behind step {line['step']:,}: continue with cutaway train --resume {folder}")
+        raise typer.Exit(130)
     figures = f"loss {line['loss']:.4f}" if line else "nothing was left to do"
     if "val_loss" in line:
         figures += f", validation {line['val_loss']:.4f}"
-    if stopped.is_set():
-        console.say(
-            f"stopped and saved behind step {line['step']:,}: continue with cutaway train --resume {run.folder}"
-        )
-        raise typer.Exit(130)
-    console.say(f"{figures}, in {duration(training.seconds)}. Try it: cutaway generate {run.folder} TEXT")
-    print(run.folder)
+    say(f"{figures}, in {duration(training.seconds)}. Try it: cutaway generate {folder} TEXT")
+    if training.crew.first:
+        print(folder)
+
+
+def _silence(text: str) -> None:
+    """What the other processes say: the first says it for all."""
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from cutaway.data.packing import Fitted, Windows
 from cutaway.infer.language import Language
 from cutaway.infer.save import save
 from cutaway.models.decoder import Decoder
-from cutaway.recipes.recipe import Prepared, Sampling
+from cutaway.recipes.recipe import Prepared, Sampling, Share
 from cutaway.recipes.shelved import Shelved
 from cutaway.recipes.stream import Stream
 from cutaway.text.tokenizer import Tokenizer
@@ -56,7 +56,7 @@ class NextToken:
         if self.rows < 1 or self.length < 1 or (self.evaluated is not None and self.evaluated < 1):
             raise BadInput("rows, length and evaluated must be at least 1", field="rows")
 
-    def prepare(self, folder: Path, seed: int, device: str) -> Prepared:
+    def prepare(self, folder: Path, seed: int, device: str, share: Share) -> Prepared:
         reading = self.corpus.read(folder)
         spec = replace(self.model, vocab=reading.tokenizer.vocab)
         if int(reading.training.lengths.sum()) <= self.length:
@@ -70,7 +70,7 @@ class NextToken:
         return Prepared(
             module=module,
             objective=objective,
-            batches=Batches(rows, count=self.rows),
+            batches=Batches(rows, count=self.rows, rank=share.rank, world=share.world),
             validate=partial(scored, objective=objective, batches=evaluation, most=self.evaluated),
             sample=partial(continued, tokenizer=reading.tokenizer, sampling=self.sampling),
             save=partial(saved, tokenizer=reading.tokenizer),

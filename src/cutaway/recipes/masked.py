@@ -20,7 +20,7 @@ from cutaway.data.packing import Fitted
 from cutaway.models.encoder import Encoder
 from cutaway.nn.context import Context
 from cutaway.recipes.language import EVALUATED, scored
-from cutaway.recipes.recipe import Prepared
+from cutaway.recipes.recipe import Prepared, Share
 from cutaway.recipes.stream import Stream
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.train.loss import Objective
@@ -47,7 +47,7 @@ class HiddenToken:
         if self.rows < 1 or (self.evaluated is not None and self.evaluated < 1):
             raise BadInput("rows and evaluated must be at least 1", field="rows")
 
-    def prepare(self, folder: Path, seed: int, device: str) -> Prepared:
+    def prepare(self, folder: Path, seed: int, device: str, share: Share) -> Prepared:
         reading = self.corpus.read(folder)
         tokenizer = reading.tokenizer
         special = tokenizer.special
@@ -65,7 +65,7 @@ class HiddenToken:
         return Prepared(
             module=module,
             objective=objective,
-            batches=Batches(rows, count=self.rows),
+            batches=Batches(rows, count=self.rows, rank=share.rank, world=share.world),
             validate=partial(scored, objective=objective, batches=evaluation, most=self.evaluated),
             sample=partial(_guessed, ids_N=shown_N[: self.length], mask=special[MASK], tokenizer=tokenizer),
             save=partial(_saved, tokenizer=tokenizer),

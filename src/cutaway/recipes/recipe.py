@@ -47,11 +47,22 @@ class Prepared:
     draws: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Process `rank` of `world` that take batches together."""
+
+    rank: int = 0
+    world: int = 1
+
+
 class Task(Protocol):
     """What is learned from what."""
 
-    def prepare(self, folder: Path, seed: int, device: str) -> Prepared:
-        """Reads, trains the tokenizer (or finds the one in `folder`, the run's), and builds the model."""
+    def prepare(self, folder: Path, seed: int, device: str, share: Share) -> Prepared:
+        """Reads, trains the tokenizer (or finds the one in `folder`, the run's), and builds the model.
+
+        `share`: what part of each batch is this process's.
+        """
         ...
 
     def outline(self) -> tuple[nn.Module, int, int]:

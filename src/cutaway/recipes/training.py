@@ -5,18 +5,17 @@ Read next: train/fit.py, train/run.py
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
+from torch import nn
 
-from cutaway.base.device import pick_device
 from cutaway.base.errors import BadInput
+from cutaway.data.prefetch import Prefetch
+from cutaway.recipes.crew import Crew, muster
 from cutaway.recipes.recipe import Prepared, Recipe
-from cutaway.train.cores import OnCores
 from cutaway.train.fit import fit
 from cutaway.train.guard import Guard, Held
 from cutaway.train.loss import Objective
@@ -41,7 +40,9 @@ class Training:
 
     recipe: Recipe
     run: Run
+    crew: Crew
     prepared: Prepared
+    module: nn.Module
     optimiser: Scheduled
     held: Held
     objective: Objective
@@ -51,23 +52,32 @@ class Training:
     best: float | None = None
 
     @classmethod
-    def ready(cls, recipe: Recipe, run: Run, say: Callable[[str], None]) -> Training:
-        """Prepares the task, and goes on from the run's last checkpoint if there is one.
+    def ready(cls, recipe: Recipe, run: Run, say: Callable[[str], None], crew: Crew | None = None) -> Training:
+        """Prepares the task, and goes on from the run's last checkpoint if there is one. `crew`: from `muster`.
 
         Raises BadInput where the data are not those that the run was begun with.
         """
-        _check_processes(recipe)
-        found = run.resume(say)
-        prepared = recipe.task.prepare(run.folder, recipe.seed, pick_device(recipe.device))
+        crew = crew or muster(recipe)
+        if not crew.first:
+            crew.wait()  # until the first has cleared up and trained the tokenizer
+        found = run.resume(say) if crew.first else run.checkpoints.latest(say)
+        prepared = recipe.task.prepare(run.folder, recipe.seed, crew.device, crew.share)
+        if crew.first:
+            crew.wait()
+        if crew.device.startswith("cuda"):
+            prepared = replace(prepared, batches=Prefetch(prepared.batches))
         run.checkpoints.keep = recipe.keep
-        guard = Guard(prepared.module)
+        guard = Guard(prepared.module, world=crew.world)
+        module, objective = crew.spread(prepared)
         training = cls(
             recipe=recipe,
             run=run,
+            crew=crew,
             prepared=prepared,
+            module=module,
             optimiser=Scheduled(recipe.optimiser.build(prepared.module), recipe.schedule),
             held=guard.hold(named(recipe.precision)),
-            objective=guard.watch(_spread(prepared)),
+            objective=guard.watch(objective),
         )
         if found is not None:
             training.start = found[0]
@@ -80,12 +90,12 @@ class Training:
         At the end, or when stopped, the run's folder holds a model to open.
         """
         recipe, run, prepared, guard = self.recipe, self.run, self.prepared, self.held.guard
-        if self.start == 0:
+        if self.start == 0 and self.crew.first:
             run.sample("before", prepared.sample(prepared.module))
         begun, index = time.perf_counter() - self.seconds, self.start
         last = begun + self.seconds
         for step in fit(
-            prepared.module,
+            self.module,
             self.objective,
             prepared.batches,
             self.optimiser,
@@ -94,6 +104,7 @@ class Training:
             accumulate=recipe.accumulate,
             clip=recipe.clip,
             precision=self.held,
+            world=self.crew.world,
         ):
             now, index = time.perf_counter(), step.index
             line: Line = {
@@ -101,8 +112,8 @@ class Training:
                 "loss": step.loss,
                 "norm": step.norm,
                 "rate": self.optimiser.rate,
-                "tokens": step.tokens,
-                "tokens_per_second": round(step.tokens / (now - last), 1),
+                "tokens": step.tokens * recipe.processes,
+                "tokens_per_second": round(step.tokens * recipe.processes / (now - last), 1),
                 "seconds": round(now - begun, 3),
                 **step.metrics,
             }
@@ -110,17 +121,20 @@ class Training:
             if news:
                 line["guard"] = news
             self.ended, sample = index == recipe.steps, None
-            if index % recipe.evaluate == 0 or index == recipe.steps:
+            if self.crew.first and (index % recipe.evaluate == 0 or index == recipe.steps):
                 line |= prepared.validate(prepared.module)
                 sample = prepared.sample(prepared.module)
                 run.sample(f"step-{index:08}", sample)
                 self.ended |= recipe.until is not None and line["val_loss"] <= recipe.until
             last = time.perf_counter()
-            run.record(line)
+            if self.crew.first:
+                run.record(line)
             self.seconds = last - begun
-            stopped = self.ended or stop()
+            self.ended = self.crew.agree(self.ended)
+            stopped = self.crew.agree(self.ended or stop())
             if stopped or index % recipe.save == 0:
                 self._save(index, line.get("val_loss"))
+                self.crew.wait()
             yield Moment(line=line, sample=sample)
             last = time.perf_counter()
             if stopped:
@@ -128,13 +142,17 @@ class Training:
         self._finish()
 
     def _finish(self) -> None:
+        """Leaves a model to open in the run's folder."""
         prepared, run = self.prepared, self.run
+        if not self.crew.first:
+            return
         run.sample("after", prepared.sample(prepared.module))
         with run.writing():
             prepared.save(prepared.module, run.folder)
 
     def _save(self, index: int, score: float | None) -> None:
-        self.run.save(index, self._state(), score)
+        if self.crew.first:
+            self.run.save(index, self._state(), score)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -159,19 +177,3 @@ class Training:
         self.held.load_state_dict(state["held"])
         self.seconds, self.ended = float(state["seconds"]), bool(state["ended"])
         restore(state["random"])
-
-
-def _spread(prepared: Prepared) -> Objective:
-    """The objective on as many cores as torch may use, where that is for the model."""
-    cores, device = torch.get_num_threads(), next(prepared.module.parameters()).device
-    if cores == 1 or device.type != "cpu" or not prepared.objective.splits or prepared.draws:
-        return prepared.objective
-    return OnCores(prepared.objective, cores)
-
-
-def _check_processes(recipe: Recipe) -> None:
-    """Raises BadInput where there are not as many processes as the recipe's batches are meant for."""
-    here = int(os.environ.get("WORLD_SIZE", "1"))
-    if here != recipe.processes:
-        message = f"is for {recipe.processes}, and {here} at work: start it under torchrun, or say processes={here}"
-        raise BadInput(message, source="recipe", field="processes")

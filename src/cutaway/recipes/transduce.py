@@ -27,7 +27,7 @@ from cutaway.infer.save import save
 from cutaway.infer.seq2seq import Seq2Seq
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.recipes.invented import Invented, Pair
-from cutaway.recipes.recipe import Prepared
+from cutaway.recipes.recipe import Prepared, Share
 from cutaway.recipes.sheet import Sheet
 from cutaway.recipes.vocabulary import Characters, tokenizer_of
 from cutaway.text.tokenizer import Tokenizer
@@ -60,7 +60,7 @@ class Transduce:
         if min(self.rows, self.exact, self.shown, self.longest) < 1:
             raise BadInput("rows, exact, shown and longest must be at least 1", field="rows")
 
-    def prepare(self, folder: Path, seed: int, device: str) -> Prepared:
+    def prepare(self, folder: Path, seed: int, device: str, share: Share) -> Prepared:
         training, held = self.corpus.read()
         tokenizer = _tokenizer(training, held, folder)
         spec = replace(self.model, vocab=tokenizer.vocab, start=START, ends=(END,))
@@ -72,10 +72,11 @@ class Transduce:
         parameters = sum(weight.numel() for weight in module.parameters())
         lengths = [len(source) + len(target) + 1 for source, target in learned]
         cost = spec.cost(length := max(1, round(sum(lengths) / len(lengths) / 2)), length)
+        places = {"rows": self.rows, "seed": seed, "rank": share.rank, "world": share.world}
         return Prepared(
             module=module,
             objective=_objective(self.smoothing),
-            batches=Examples(lambda index: _batch(learned[index]), len(learned), rows=self.rows, seed=seed),
+            batches=Examples(lambda index: _batch(learned[index]), len(learned), **places),
             validate=partial(self._scored, batches=told, held=held[: self.exact], tokenizer=tokenizer),
             sample=partial(self._sample, held=held[: self.shown], tokenizer=tokenizer),
             save=partial(_saved, tokenizer=tokenizer),
