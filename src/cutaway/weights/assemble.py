@@ -115,15 +115,17 @@ def place(module: nn.Module, name: str, source: Source, dtype: torch.dtype, devi
     """Puts one parameter where its name says."""
     owner, _, leaf = name.rpartition(".")
     part = module.get_submodule(owner)
+    learns = getattr(part, leaf).requires_grad
     if device == "meta":
-        setattr(part, leaf, nn.Parameter(getattr(part, leaf).to(dtype)))
+        setattr(part, leaf, nn.Parameter(getattr(part, leaf).to(dtype), requires_grad=learns))
         return
     held = source.read(name)
     if isinstance(held, Packed):
         module.set_submodule(owner, packed_part(part, held.to(device), dtype))
         return
     # A copy in any case: the mapping is closed when loading ends, and training writes in place.
-    setattr(part, leaf, nn.Parameter(held.to(device=device, dtype=dtype, copy=True).contiguous()))
+    numbers = held.to(device=device, dtype=dtype, copy=True).contiguous()
+    setattr(part, leaf, nn.Parameter(numbers, requires_grad=learns))
 
 
 def packed_part(part: nn.Module, weight: Packed, dtype: torch.dtype) -> nn.Module:

@@ -7,6 +7,7 @@ Read next: weights/assemble.py, weights/architectures/table.py
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,14 @@ class FolderSource:
 
     def __init__(self, checkpoint: Checkpoint, architecture: Architecture):
         self.checkpoint, self.architecture = checkpoint, architecture
+        self.names = architecture.names_in(checkpoint.entries)
         # A model that was saved without its head leaves out the name of the trunk.
         whole = any(name.startswith(architecture.prefix) for name in checkpoint.entries)
         self._drop = "" if whole else architecture.prefix
         self._spelt = {_today(name, architecture.older): name for name in checkpoint.entries}
 
     def place(self, name: str) -> Place:
-        return place_of(self.architecture.names, name)
+        return place_of(self.names, name)
 
     def held(self, name: str) -> str:
         """What the file calls one of our parameters."""
@@ -79,8 +81,12 @@ class FolderSource:
 
     def check(self, expected: Mapping[str, Shape]) -> None:
         entries, config = self.checkpoint.entries, self.checkpoint.folder / CONFIG
+        rows = Counter(self.held(name) for name in expected)
         for name, shape in expected.items():
-            held, wanted = self.held(name), self.place(name).shape(shape)
+            held, place = self.held(name), self.place(name)
+            wanted = place.shape(shape)
+            if place.stacked:
+                wanted = (rows[held] // place.part[1], *wanted)
             if held not in entries:
                 raise BadInput(f"the tensor {held} is missing (expected shape {wanted})", source=self.checkpoint.folder)
             self._check_shape(held, wanted, config)

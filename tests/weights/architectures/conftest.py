@@ -94,8 +94,8 @@ def randomise(model: torch.nn.Module) -> None:
     """Numbers large enough that every part shows in the logits, norms and biases included."""
     for name, parameter in model.named_parameters():
         noise = torch.randn_like(parameter)
-        if parameter.ndim == 2:
-            parameter.data = noise * 1.5 / min(parameter.shape) ** 0.5
+        if parameter.ndim >= 2:  # three of a stack of experts
+            parameter.data = noise * 1.5 / min(parameter.shape[-2:]) ** 0.5
         else:
             parameter.data = 0.3 * noise + (0.0 if name.endswith("bias") else parameter.data)
 

@@ -59,3 +59,22 @@ def test_places_by_name():
     assert place_of(names, "blocks.12.mixer.query.bias") == Place(name="h.12.q.bias", paired=True)
     with pytest.raises(KeyError):
         place_of(names, "blocks.0.mixer.key.weight")
+
+
+def test_places_behind_two_numbers_and_of_whole_parameters():
+    names = {
+        "blocks.*.feed.experts.*.gate": "h.*.experts.*.w1",
+        "blocks.*.feed.router.bias": "h.*.correction",
+        "blocks.*.feed.experts.*.up.weight": Place(name="h.*.stack", part=(1, 2), stacked=True),
+    }
+    assert place_of(names, "blocks.3.feed.experts.11.gate.weight") == Place(name="h.3.experts.11.w1.weight")
+    assert place_of(names, "blocks.3.feed.router.bias") == Place(name="h.3.correction")
+    stacked = Place(name="h.3.stack", part=(1, 2), stacked=True, row=11)
+    assert place_of(names, "blocks.3.feed.experts.11.up.weight") == stacked
+
+
+def test_a_stacked_place_takes_its_row_and_part():
+    held = torch.arange(3 * 8 * 2.0).view(3, 8, 2)  # 3 experts, gate and up of 4 rows each
+    place = Place(name="a", part=(1, 2), stacked=True, row=2)
+    assert torch.equal(place.take(held, 1), held[2, 4:])
+    assert place.shape((4, 2)) == (8, 2)

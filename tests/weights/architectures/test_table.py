@@ -38,6 +38,7 @@ LLAMA = {
     "partial_rotary_factor": None,
 }
 WINDOW = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 16, "norm_topk_prob": True}
 GEMMA = LLAMA | WINDOW | {"query_pre_attn_scalar": 9, "final_logit_softcapping": 3.0, "hidden_activation": "gelu"}
 GPT = {
     "vocab_size": 40,
@@ -94,6 +95,8 @@ BASES: dict[str, dict[str, Any]] = {
     "mistral": LLAMA | {"sliding_window": 4},
     "qwen2": LLAMA | WINDOW | {"use_sliding_window": True, "max_window_layers": 1},
     "qwen3": LLAMA | WINDOW | {"use_sliding_window": True},
+    "mixtral": LLAMA | {"sliding_window": 4, "num_local_experts": 6, "num_experts_per_tok": 3},
+    "qwen3_moe": LLAMA | EXPERTS | {"mlp_only_layers": [1]},
     "gemma2": GEMMA | {"attn_logit_softcapping": 2.0},
     "gemma3_text": GEMMA | {"rope_local_base_freq": 100.0, "rope_parameters": None, "sliding_window_pattern": 2},
     "gpt2": GPT | {"n_inner": 40, "activation_function": "gelu_new", "scale_attn_by_inverse_layer_idx": True},
@@ -126,9 +129,9 @@ def test_names_every_parameter_once(model_type):
     from cutaway.weights.architectures.place import place_of
 
     architecture, names = ARCHITECTURES[model_type], parameters_of(read(model_type, attention_bias=False))
-    for known in (architecture.names, architecture.gguf_names):
+    for known in (architecture.names, architecture.gguf_names, architecture.stacked_names):
         places = [place_of(known, name) for name in names] if known is not None else []
-        assert len({(place.name, place.part) for place in places}) == len(places)
+        assert len({(place.name, place.part, place.row) for place in places}) == len(places)
     assert (architecture.gguf is None) == (architecture.gguf_names is None)
 
 

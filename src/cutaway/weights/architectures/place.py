@@ -2,7 +2,8 @@
 
 The forms that occur: GPT's Conv1D stores matrices transposed, (inputs, outputs); GPT-2 keeps query, key and value as
 one matrix; llama.cpp reorders the rows of Llama's queries and keys so that the two dims that rotate together lie next
-to each other; it adds the 1 to Gemma's norm weights. Each is undone on reading and redone on writing.
+to each other; it adds the 1 to Gemma's norm weights; transformers 5 can stack a layer's experts in one tensor. Each is
+undone on reading, and all but the last redone on writing.
 
 R rows (outputs) · C columns (inputs).   Read next: weights/architectures/gpt2.py
 """
@@ -16,13 +17,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-LAYER = re.compile(r"\.(\d+)\.")
+NUMBER = re.compile(r"\.(\d+)(?=\.)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """`part`: which of how many equal parts, along the outputs. `transposed`: matrices are (inputs, outputs).
     `paired`: the rows of each head are in the order of interleaved rotation. `added`: what the file adds to the weight.
+    `stacked`: the file holds the matrices of all experts of a layer as one tensor, in which ours has number `row`.
     """
 
     name: str
@@ -30,15 +32,18 @@ class Place:
     transposed: bool = False
     paired: bool = False
     added: float = 0.0
+    stacked: bool = False
+    row: int = 0
 
     def shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape in the file of a parameter that has shape `ours` here."""
+        """The shape in the file of a parameter that has shape `ours` here; of a stacked one, that of one row."""
         rows, *columns = ours
         held = (rows * self.part[1], *columns)
         return held[::-1] if self.transposed else held
 
     def take(self, held: Tensor, head_dim: int) -> Tensor:
         """Our parameter, from what the file holds (a view of it where nothing has to move)."""
+        held = held[self.row] if self.stacked else held
         held = held.T if self.transposed and held.ndim == 2 else held
         index, parts = self.part
         ours = held.unflatten(0, (parts, -1))[index] if parts > 1 else held
@@ -48,6 +53,7 @@ class Place:
 
     def put(self, ours: list[Tensor], head_dim: int) -> Tensor:
         """What the file holds, from our parameters, all parts in their order."""
+        assert not self.stacked, "experts are written one by one, as they are published"
         held = ours[0] if len(ours) == 1 else torch.cat(ours)
         if self.paired:
             held = held[pairs(held.shape[0], head_dim).to(held.device)]
@@ -62,13 +68,17 @@ Names = Mapping[str, "str | Place"]
 def place_of(names: Names, ours: str) -> Place:
     """The place of a parameter such as `blocks.3.mixer.query.weight`. Raises KeyError for one that has none.
 
-    `names` maps modules, with `*` for the layer: "blocks.*.mixer.query" to "model.layers.*.self_attn.q_proj".
+    `names` maps modules, with `*` for numbers: "blocks.*.mixer.query" to "model.layers.*.self_attn.q_proj", behind
+    which the file says "weight" or "bias" as we do; or whole parameters, whose name in the file is all there is.
     """
-    module, _, kind = ours.rpartition(".")
-    layer = LAYER.search(module)
-    found = names[LAYER.sub(".*.", module, count=1)]
+    numbers, general = NUMBER.findall(ours), NUMBER.sub(".*", ours)
+    module, _, kind = general.rpartition(".")
+    found, end = (names[general], "") if general in names else (names[module], f".{kind}")
     place = Place(name=found) if isinstance(found, str) else found
-    return replace(place, name=f"{place.name.replace('*', layer[1] if layer else '')}.{kind}")
+    name = place.name
+    for number in numbers:
+        name = name.replace("*", number, 1)
+    return replace(place, name=name + end, row=int(numbers[-1]) if place.stacked else 0)
 
 
 def pairs(rows: int, head_dim: int) -> Tensor:

@@ -15,9 +15,11 @@ from cutaway.weights.architectures.gemma3 import GEMMA3, WITH_PICTURES
 from cutaway.weights.architectures.gpt2 import GPT2
 from cutaway.weights.architectures.llama import LLAMA
 from cutaway.weights.architectures.mistral import MISTRAL
+from cutaway.weights.architectures.mixtral import MIXTRAL
 from cutaway.weights.architectures.openai_gpt import OPENAI_GPT
 from cutaway.weights.architectures.qwen2 import QWEN2
 from cutaway.weights.architectures.qwen3 import QWEN3
+from cutaway.weights.architectures.qwen3_moe import QWEN3_MOE
 from cutaway.weights.architectures.t5 import T5
 from cutaway.weights.fields import Fields
 
@@ -27,6 +29,8 @@ ARCHITECTURES = {
     "mistral": MISTRAL,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
+    "mixtral": MIXTRAL,
+    "qwen3_moe": QWEN3_MOE,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
     "gemma3": WITH_PICTURES,
