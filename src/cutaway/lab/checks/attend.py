@@ -89,6 +89,9 @@ CASES = (
     Case(see=Visible(queries=(3, 3, 2, 2, 3), keys=(3, 3, 2, 2, 3)), heads=4, groups=2),
     Case(see=Visible(queries=(5,), keys=(5,)), softcap=1.5),
     Case(see=Visible(queries=(4,), keys=(4,)), value_width=2),
+    Case(see=Visible(queries=(1, 1), keys=(4, 4)), heads=3, width=4, value_width=3),  # latent attention's, absorbed
+    Case(see=Visible(queries=(2, 2, 1), keys=(5, 5, 3)), heads=4, width=4, value_width=1),
+    Case(see=Visible(queries=(3,), keys=(2,), causal=False), heads=2, width=2, value_width=4),
     Case(see=Visible(queries=(0, 2), keys=(3, 2))),
     Case(see=Visible(queries=(4, 1, 3), keys=(2, 5, 1), causal=False), heads=4, groups=2),  # another sequence's keys
     Case(see=Visible(queries=(3, 3), keys=(2, 2), causal=False)),
