@@ -19,6 +19,7 @@ from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.ops import activation, norm, rope
 from cutaway.ops.attend import attend_readable, attend_sdpa
+from cutaway.ops.block_sparse import attend_blocks_gathered, attend_blocks_readable
 from cutaway.ops.dispatch import dispatch_readable, dispatch_sorted
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
 from cutaway.ops.multiply.narrow import narrow, never
@@ -42,6 +43,7 @@ class Forms:
     """One callable for each function that parts call through their context; `narrow` chooses what they compute in."""
 
     attend: Form = attend_sdpa
+    attend_blocks: Form = attend_blocks_gathered
     rotate: Form = rope.rotate_fast
     rms_norm: Form = norm.rms_norm_fast
     layer_norm: Form = norm.layer_norm_fast
@@ -55,6 +57,7 @@ class Forms:
 FAST = Forms()
 READABLE = Forms(
     attend=attend_readable,
+    attend_blocks=attend_blocks_readable,
     rotate=rope.rotate_readable,
     rms_norm=norm.rms_norm_readable,
     layer_norm=norm.layer_norm_readable,
