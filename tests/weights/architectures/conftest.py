@@ -98,6 +98,9 @@ def randomise(model: torch.nn.Module) -> None:
             parameter.data = noise * 1.5 / min(parameter.shape[-2:]) ** 0.5
         else:
             parameter.data = 0.3 * noise + (0.0 if name.endswith("bias") else parameter.data)
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):  # the bias of DeepSeek's routers, which starts at zero
+            buffer.normal_(std=0.3)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from typing import Any
 from cutaway.base.errors import BadInput
 from cutaway.weights.architectures.architecture import Architecture, Spec
 from cutaway.weights.architectures.bert import BERT
+from cutaway.weights.architectures.deepseek_v2 import DEEPSEEK_V2
+from cutaway.weights.architectures.deepseek_v3 import DEEPSEEK_V3
 from cutaway.weights.architectures.gemma2 import GEMMA2
 from cutaway.weights.architectures.gemma3 import GEMMA3, WITH_PICTURES
 from cutaway.weights.architectures.gpt2 import GPT2
@@ -31,6 +33,8 @@ ARCHITECTURES = {
     "qwen3": QWEN3,
     "mixtral": MIXTRAL,
     "qwen3_moe": QWEN3_MOE,
+    "deepseek_v2": DEEPSEEK_V2,
+    "deepseek_v3": DEEPSEEK_V3,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
     "gemma3": WITH_PICTURES,
