@@ -28,7 +28,7 @@ def load(chosen_NJ: Tensor, experts: int) -> Tensor:
 def balance_loss(routing: Routing) -> Tensor:
     """The load-balance loss, a scalar: 1 where all experts are as likely. Its gradient goes through P alone."""
     experts = routing.likely_NE.shape[-1]
-    shares_E = load(routing.chosen_NJ, experts) / max(routing.chosen_NJ.numel(), 1)
+    shares_E = load(routing.chosen_NJ, experts).to(routing.likely_NE.dtype) / max(routing.chosen_NJ.numel(), 1)
     return experts * (shares_E * _mean(routing.likely_NE)).sum()
 
 
