@@ -52,3 +52,43 @@ def test_another_sequence_is_seen_whole_whatever_its_length(queries, keys):
 def test_an_impossible_rule_is_refused(wrong):
     with pytest.raises(BadInput):
         Visible(**{"queries": (2,), "keys": (2,), **wrong})
+
+
+RULES = [
+    {},
+    {"causal": False},
+    {"window": 3},
+    {"window": 3, "causal": False},
+    {"window": 2, "sinks": 3},
+    {"prefix": (5,)},
+    {"prefix": (5,), "window": 2},
+    {"prefix": (5,), "dropped": (2,)},
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("sizes", [(9, 9), (1, 9), (4, 9)])
+def test_the_reach_of_queries_is_what_their_rows_of_the_mask_hold(rule, sizes):
+    see = Visible(queries=sizes[:1], keys=sizes[1:], **rule)
+    mask_TS = see.mask(0)
+    for start in range(sizes[0]):
+        for stop in range(start + 1, sizes[0] + 1):
+            told = [key for part in see.reach(0, range(start, stop)) for key in part]
+            seen = mask_TS[start:stop].any(0).nonzero()[:, 0].tolist()
+            assert told == seen, (start, stop)
+            keys = range(2, 7)
+            assert see.tile(0, range(start, stop), keys).equal(mask_TS[start:stop, 2:7])
+
+
+def test_sinks_are_seen_from_beyond_the_window():
+    see = Visible(queries=(6,), keys=(6,), window=2, sinks=1)
+    assert see.mask(0)[4].tolist() == [True, False, False, True, True, False]
+    assert see.plain_causal(0) is False and Visible(queries=(3,), keys=(3,), window=2, sinks=1).plain_causal(0)
+    assert Visible(queries=(1,), keys=(3,), window=2, sinks=1).everything(0)
+    assert not Visible(queries=(1,), keys=(4,), window=2, sinks=1).everything(0)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"window": 2, "causal": False}, {"window": 2, "prefix": (1,)}])
+def test_sinks_without_a_causal_window_are_refused(wrong):
+    with pytest.raises(BadInput, match="sinks"):
+        Visible(queries=(3,), keys=(3,), sinks=1, **wrong)
