@@ -168,6 +168,8 @@ class NativeSparseAttention(nn.Module):
         outputs, choices = [q_NHK[:0]], [torch.empty(0, spec.kv_heads, spec.top_k, dtype=torch.long, device=q_NHK.device)]
         for q_THK, k_CGK, v_CGK, end in zip(q_NHK.split(context.lengths), keys, values, ends, strict=True):
             place_T = torch.arange(end - q_THK.shape[0], end, device=q_NHK.device)
+            if not place_T.numel():  # brings nothing to this pass
+                continue
             for q_tHK, place_t in zip(q_THK.split(RUN), place_T.split(RUN), strict=True):
                 y_tHK, chosen_tGJ = self._pointed(q_tHK, k_CGK, v_CGK, place_t, end)
                 outputs.append(y_tHK)
@@ -181,14 +183,14 @@ class NativeSparseAttention(nn.Module):
         spec, groups = self.spec, self.spec.kv_heads
         last_C = torch.arange(k_CGK.shape[0], device=place_T.device) * spec.stride + spec.block - 1
         weights_HTC = attention_weights(q_THK, k_CGK, last_C <= place_T[:, None], scale=self.scale)
-        v_GCK = v_CGK.transpose(0, 1).to(weights_HTC.dtype)
-        y_GTRK = torch.einsum("grtc,gck->gtrk", weights_HTC.unflatten(0, (groups, -1)), v_GCK)
+        v_G1CK = v_CGK.transpose(0, 1)[:, None].to(weights_HTC.dtype)
+        y_HTK = (weights_HTC.unflatten(0, (groups, -1)) @ v_G1CK).flatten(0, 1)
         blocks = -(-end // spec.select)
         sizes = {"block": spec.block, "stride": spec.stride, "select": spec.select}
         with torch.no_grad():  # a block's number has no gradient
             found_GTJ = importance(weights_HTC, groups, blocks, **sizes)
             chosen_TGJ = choose(found_GTJ, place_T, select=spec.select, top_k=spec.top_k)
-        return y_GTRK.transpose(0, 1).flatten(1, 2).to(q_THK.dtype), chosen_TGJ
+        return y_HTK.transpose(0, 1).to(q_THK.dtype), chosen_TGJ
 
 
 def _refuse_others(context: Context) -> None:
