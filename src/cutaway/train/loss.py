@@ -6,7 +6,7 @@ Read next: train/fit.py, train/objectives/causal.py
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from cutaway.data.batch import IGNORE, Batch
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loss:
     """`total`: the sum over `count` items, with its gradient. `metrics`: further sums over the same items, detached.
+    `report`: what the module's parts reported, for whoever stands around the objective (balance of experts).
 
     A count may stay a tensor, so that a GPU need not be waited for.
     """
@@ -24,6 +25,7 @@ class Loss:
     total: Tensor
     count: int | Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
 
     def sums(self) -> Tensor:
         """Total, count and metrics, detached, as one vector in float64 (float32 where there is no wider)."""

@@ -34,22 +34,22 @@ class Causal:
     def __call__(self, module: nn.Module, batch: Batch) -> Loss:
         context = Context.of(batch.lengths, device=batch.ids_N.device)
         targets_N = told(batch.targets_N, "targets_N")
-        total = following(module, batch.ids_N, context, targets_N, z=self.z, smoothing=self.smoothing)
-        return Loss(total=total, count=asked(targets_N))
+        total, report = following(module, batch.ids_N, context, targets_N, z=self.z, smoothing=self.smoothing)
+        return Loss(total=total, count=asked(targets_N), report=report)
 
 
 def following(
     module: nn.Module, ids_N: Tensor, context: Context, targets_N: Tensor, *, z: float = 0.0, smoothing: float = 0.0
-) -> Tensor:
-    """The summed loss of a module that maps ids to scores of what follows.
+) -> tuple[Tensor, dict[str, Any]]:
+    """The summed loss of a module that maps ids to scores of what follows, and what its parts report.
 
     A decoder is asked for hidden states, of which the head and the loss are taken together, chunk by chunk; of any
     other module the scores are taken.
     """
     if not isinstance(module, DecoderModel):
-        logits_NV, _ = module(ids_N, context)
-        return cross_entropy_fast(logits_NV, None, targets_N, z=z, smoothing=smoothing)
-    x_ND, _ = module.hidden(ids_N, context)
+        logits_NV, report = module(ids_N, context)
+        return cross_entropy_fast(logits_NV, None, targets_N, z=z, smoothing=smoothing), report
+    x_ND, report = module.hidden(ids_N, context)
     if targets_N.is_cpu:  # elsewhere, to know how many rows are asked for means to wait
         rows_X = targets_N.ne(IGNORE).nonzero()[:, 0]
         if 2 * len(rows_X) < len(targets_N):
@@ -58,7 +58,7 @@ def following(
     def score(x_ND: Tensor, weight_VD: Tensor | None, **head: Any) -> Tensor:
         return cross_entropy_fast(x_ND, weight_VD, targets_N, z=z, smoothing=smoothing, **head)
 
-    return module.scored(x_ND, context, score)
+    return module.scored(x_ND, context, score), report
 
 
 def told(held: Tensor | None, name: str) -> Tensor:

@@ -37,8 +37,8 @@ class Prefix:
             raise BadInput("this objective needs it", field="Batch.prefix")
         context = Context.of(batch.lengths, device=batch.ids_N.device, prefix=batch.prefix)
         targets_N = behind(told(batch.targets_N, "targets_N"), batch.lengths, batch.prefix)
-        total = following(module, batch.ids_N, context, targets_N, z=self.z, smoothing=self.smoothing)
-        return Loss(total=total, count=asked(targets_N))
+        total, report = following(module, batch.ids_N, context, targets_N, z=self.z, smoothing=self.smoothing)
+        return Loss(total=total, count=asked(targets_N), report=report)
 
 
 def behind(targets_N: Tensor, lengths: tuple[int, ...], prefix: tuple[int, ...]) -> Tensor:
