@@ -8,9 +8,32 @@ from __future__ import annotations
 from cutaway.base.errors import NotFound
 from cutaway.base.names import did_you_mean
 from cutaway.lab.card import Card
-from cutaway.lab.cards import adam, backward, counts, ring, warm_up, zero
+from cutaway.lab.cards import (
+    adam,
+    backward,
+    counts,
+    gqa_cache,
+    mla_absorbed,
+    mla_cache,
+    ring,
+    rope_relative,
+    warm_up,
+    zero,
+)
 
-CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (counts, zero, backward, adam, ring, warm_up)}
+MODULES = (
+    counts,
+    zero,
+    backward,
+    adam,
+    ring,
+    warm_up,
+    gqa_cache,
+    mla_cache,
+    mla_absorbed,
+    rope_relative,
+)
+CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in MODULES}
 
 
 def find(name: str) -> Card:
