@@ -1,6 +1,6 @@
 """What the keys and values of a long text take, and how sharing them among heads makes it less.
 
-Ainslie et al. 2023 (arXiv 2305.13245), section 2.2: with G key-value heads for H heads, the cache is H / G times smaller.
+Ainslie et al. 2023 (arXiv 2305.13245), section 2.2: G key-value heads for H heads, a cache H / G times smaller.
 Read next: nn/attention/grouped.py, nn/stream.py, lab/cards/mla_cache.py
 """
 
