@@ -17,7 +17,7 @@ FORMS = [attend_blocks_readable, attend_blocks_gathered]
 
 
 def some_choice(see: Visible, groups: int, block: int, most: int, make: torch.Generator) -> torch.Tensor:
-    """For each query and kv head some blocks in any order, at times none; also such as lie later, which are not seen."""
+    """For each query and kv head some blocks in any order, at times none; later ones too, which are not seen."""
     rows = []
     for queries, keys in zip(see.queries, see.keys, strict=True):
         for _ in range(queries * groups):

@@ -15,6 +15,8 @@ from cutaway.lab.cards import (
     gqa_cache,
     mla_absorbed,
     mla_cache,
+    nsa_equation_9,
+    nsa_tokens_read,
     ring,
     rope_relative,
     warm_up,
@@ -32,6 +34,8 @@ MODULES = (
     mla_cache,
     mla_absorbed,
     rope_relative,
+    nsa_tokens_read,
+    nsa_equation_9,
 )
 CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in MODULES}
 

@@ -2,7 +2,7 @@
 
 Sparse Transformers (Child et al. 2019, arXiv 1904.10509), section 4.3; BigBird (Zaheer et al. 2020, arXiv 2007.14062).
   y_t = attend(q_t, k_C, v_C) W_o,   C = the tokens s <= t of the key blocks that the mask has for t's own block
-Departures: one mask for all heads, where Child et al. may give each its own; nothing is seen beyond the mask's last row.
+Departures: one mask for all heads, where Child et al. may give each its own; a text ends where the mask does.
 N tokens, flat · S keys · D model dim · H query head · G kv head · K head dim · J place in a block's list
 Read next: ops/block_sparse.py, nn/attention/native_sparse.py
 """
@@ -122,7 +122,8 @@ class BlockSparseAttention(nn.Module):
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
         spec, forms = self.spec, context.forms
         if not context.causal or context.prefix is not None or context.bias is not None:
-            raise BadInput("block-sparse attention reads left to right, without a prefix or a bias", field="BlockSparse")
+            said = "block-sparse attention reads left to right, without a prefix or a bias"
+            raise BadInput(said, field="BlockSparse")
         q, k, v = self.fan(x_ND, context, self.query, self.key, self.value)
         q_NHK = q.view(-1, spec.heads, spec.head_dim)
         k_NGK, v_NGK = (one.view(-1, spec.kv_heads, spec.head_dim) for one in (k, v))

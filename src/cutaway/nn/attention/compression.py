@@ -1,6 +1,6 @@
 """Compression: every few tokens, one key and one value that stand for the block of tokens that ends there.
 
-NSA (arXiv 2502.11089), equation 7.   k~_i = phi(k_(i d + 1), ..., k_(i d + l)),   phi an MLP, positions within the block
+NSA (arXiv 2502.11089), equation 7.   k~_i = phi(k_(i d + 1), ..., k_(i d + l)),   phi an MLP with positions within
   phi(k) = W_down gelu(W_up flatten(k + p)),   p one learned vector for each place in a block
 Departures: the paper does not say how deep phi is, nor that all kv heads share it. Blocks are counted by where they
 end, row r at token (r + 1) d, so that it is known when a row is written; the first l/d - 1 rows would begin before the

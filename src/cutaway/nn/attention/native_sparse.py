@@ -1,6 +1,6 @@
 """Native sparse attention (NSA): each query reads all blocks in short, a few of them in full, and its neighbours.
 
-DeepSeek, Yuan et al. 2025 (arXiv 2502.11089), equations 5 to 12.   y = sum over branches c of gate_c(x) attend(q, k_c, v_c)
+Yuan et al. 2025 (arXiv 2502.11089), equations 5 to 12.   y = sum over branches c of gate_c(x) attend(q, k_c, v_c)
   compressed  one key and value for each block of l tokens, a block every d       (nn/attention/compression.py)
   selected    the tokens of the n blocks of l' that the compressed ones point at  (nn/attention/selection.py)
   window      the last w tokens
@@ -118,8 +118,8 @@ class NativeSparse:
 
 
 class NativeSparseAttention(nn.Module):
-    """x (N, D) -> (N, D). Where "attention" is wanted, reports `gates_NBH` (a branch each) and `chosen_NGJ`, the numbers
-    of the blocks that were selected."""
+    """x (N, D) -> (N, D). Where "attention" is wanted, reports `gates_NBH`, one for each branch and head, and
+    `chosen_NGJ`, the numbers of the blocks that were selected."""
 
     def __init__(self, dim: int, spec: NativeSparse):
         super().__init__()
@@ -165,7 +165,8 @@ class NativeSparseAttention(nn.Module):
         """The compressed branch's y (N, H, K), and the blocks (N, G, top_k) that its weights choose."""
         spec, made = self.spec, (self.compress_key, self.compress_value)
         (keys, values), ends = compressed(made, (k_NGK, v_NGK), context, spec.block, spec.stride)
-        outputs, choices = [q_NHK[:0]], [torch.empty(0, spec.kv_heads, spec.top_k, dtype=torch.long, device=q_NHK.device)]
+        none_NGJ = torch.empty(0, spec.kv_heads, spec.top_k, dtype=torch.long, device=q_NHK.device)
+        outputs, choices = [q_NHK[:0]], [none_NGJ]
         for q_THK, k_CGK, v_CGK, end in zip(q_NHK.split(context.lengths), keys, values, ends, strict=True):
             place_T = torch.arange(end - q_THK.shape[0], end, device=q_NHK.device)
             if not place_T.numel():  # brings nothing to this pass
@@ -176,9 +177,7 @@ class NativeSparseAttention(nn.Module):
                 choices.append(chosen_tGJ)
         return torch.cat(outputs), torch.cat(choices)
 
-    def _pointed(
-        self, q_THK: Tensor, k_CGK: Tensor, v_CGK: Tensor, place_T: Tensor, end: int
-    ) -> tuple[Tensor, Tensor]:
+    def _pointed(self, q_THK: Tensor, k_CGK: Tensor, v_CGK: Tensor, place_T: Tensor, end: int) -> tuple[Tensor, Tensor]:
         """Some queries of one sequence of `end` tokens over its compressed rows: y (T, H, K), and what they choose."""
         spec, groups = self.spec, self.spec.kv_heads
         last_C = torch.arange(k_CGK.shape[0], device=place_T.device) * spec.stride + spec.block - 1

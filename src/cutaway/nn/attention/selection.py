@@ -1,8 +1,8 @@
 """Selection: from the weights that a query gives to compressed blocks, the few blocks of tokens that it reads in full.
 
-NSA (arXiv 2502.11089), equations 9 to 11. Compressed block i covers tokens i d .. i d + l - 1, selectable block j tokens
-j l' .. j l' + l' - 1, all counted from 0. They meet where i = (l'/d) j + m - n for some 0 <= m < l'/d, 0 <= n < l/d, in
-as many ways as they share strides of d tokens, so that with p the weights over compressed blocks
+NSA (arXiv 2502.11089), equations 9 to 11. All counted from 0, compressed block i covers the l tokens from i d on,
+selectable block j the l' tokens from j l' on. They meet where i = (l'/d) j + m - n for some 0 <= m < l'/d and
+0 <= n < l/d, in as many ways as they share strides of d tokens, so that with p the weights over compressed blocks
   importance_j = sum over heads of a group, m and n of p[(l'/d) j + m - n]
 Chosen are the first block, the query's own and the one before, then the most important, `top_k` in all.
 Departure: the paper prints other signs, right where blocks are counted otherwise: `cutaway reproduce nsa-equation-9`.
