@@ -20,7 +20,7 @@ def test_the_table_has_every_section(capsys):
     assert main(["doctor"]) == 0
     captured = capsys.readouterr()
     sections = [line.split()[0] for line in captured.out.splitlines()[1:] if not line.startswith(" ")]
-    assert sections == ["machine", "torch", "forms", "measured", "cutaway"]
+    assert sections == ["machine", "torch", "forms", "attend", "measured", "cutaway"]
     assert "20.3 GB/s" in captured.out and "250 Gop/s" in captured.out and "not on this build" in captured.out
     assert "attend" in captured.out and captured.err == ""
 
@@ -33,6 +33,13 @@ def test_json_holds_plain_numbers(capsys):
     assert report["torch"]["threads"] == 1
     assert report["machine"]["cores"] >= 1 and isinstance(report["machine"]["features"], list)
     assert report["forms"]["attend"]["readable"]
+    assert [name for name, one in report["attend"].items() if one["runs"]] == ["sdpa"]
+
+
+def test_the_attention_that_runs_is_named_and_the_others_are_told_how_to_ask_for(capsys):
+    assert main(["doctor"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "sdpa runs, as nothing else is asked for" in out and "tiled by --attend tiled: FlashAttention" in out
 
 
 @pytest.fixture(autouse=True)

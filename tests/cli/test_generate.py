@@ -20,11 +20,11 @@ def language(monkeypatch):
 
 
 def test_the_text_is_the_result_and_its_speed_a_remark(language, capsys):
-    assert main(["generate", "some/model", "The capital of France is", "--device", "cpu"]) == 0
+    assert main(["generate", "some/model", "The capital of France is", "--device", "cpu", "--attend", "tiled"]) == 0
     captured = capsys.readouterr()
     assert captured.out == "Paris.\n"
     assert captured.err.startswith("6 tokens, ") and "tokens/s, the first after" in captured.err
-    assert language.opened == {"model": "some/model", "dtype": None, "device": "cpu"}
+    assert language.opened == {"model": "some/model", "dtype": None, "device": "cpu", "attend": "tiled"}
     assert language.asked[0][0] == [1, 2]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import cutaway.infer.load as loading
 from cutaway.base.errors import BadInput
 from cutaway.cli import opening
 from cutaway.cli.opening import open_language, read_text
+from cutaway.ops.forms import ATTEND, FAST
 
 
 def test_a_short_name_is_fetched_before_it_is_opened(monkeypatch, tmp_path):
@@ -26,13 +28,20 @@ def test_a_short_name_is_fetched_before_it_is_opened(monkeypatch, tmp_path):
     open_language(context, "owner/name")  # type: ignore[arg-type]
     (tmp_path / "minilm").mkdir()
     open_language(context, "minilm")  # type: ignore[arg-type]
-    nothing = {"dtype": None, "device": None}
+    nothing = {"dtype": None, "device": None, "forms": FAST}
     assert done == [
         ("fetched", "smollm2-135m"),
-        ("smollm2-135m", {"dtype": None, "device": "cpu"}),
+        ("smollm2-135m", {"dtype": None, "device": "cpu", "forms": FAST}),
         ("owner/name", nothing),
         ("minilm", nothing),
     ]
+
+
+def test_the_attention_asked_for_is_the_one_it_runs_on(monkeypatch):
+    monkeypatch.setattr(loading, "load", lambda name, *, forms, **options: SimpleNamespace(speaks=True, forms=forms))
+    for name, choice in ATTEND.items():
+        language = open_language(SimpleNamespace(meta={}), "owner/name", attend=name)  # type: ignore[arg-type]
+        assert language.forms == replace(FAST, attend=choice.form)
 
 
 def test_an_encoder_will_do_where_nothing_is_to_be_written(monkeypatch, tmp_path):

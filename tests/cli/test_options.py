@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from cutaway.base.errors import BadInput
-from cutaway.cli.options import KINDS, changed, in_words
+from cutaway.cli.options import KINDS, AttendName, changed, in_words
 from cutaway.infer.decoding import Decoding
 
 
@@ -30,6 +32,12 @@ def test_pairs_are_put_in_and_taken_back():
 def test_what_makes_no_sense_is_said(pairs, line):
     with pytest.raises(BadInput, match=line):
         changed(Decoding(), pairs)
+
+
+def test_the_attentions_offered_are_those_of_the_table():
+    from cutaway.ops.forms import ATTEND
+
+    assert set(get_args(AttendName)) == set(ATTEND)
 
 
 def test_in_words():

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 
 from cutaway.base.errors import BadInput
-from cutaway.ops.forms import FAST, READABLE, Forms, named
+from cutaway.ops.forms import ATTEND, FAST, READABLE, Forms, choose_attend, named
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Forms)])
@@ -14,6 +14,19 @@ def test_both_forms_of_a_function_have_one_signature_and_are_two(name):
     fast, readable = getattr(FAST, name), getattr(READABLE, name)
     assert fast is not readable
     assert list(inspect.signature(fast).parameters.values()) == list(inspect.signature(readable).parameters.values())
+
+
+@pytest.mark.parametrize("name", ATTEND)
+def test_every_attention_has_the_signature_of_the_readable_one(name):
+    ours, readable = (inspect.signature(form).parameters.values() for form in (ATTEND[name].form, READABLE.attend))
+    assert list(ours) == list(readable)
+    assert named(attend=name) == replace(FAST, attend=choose_attend(name).form)
+
+
+def test_where_no_attention_is_asked_for_the_fast_one_runs():
+    assert choose_attend().form is FAST.attend and choose_attend().name == "sdpa"
+    with pytest.raises(BadInput, match='did you mean "tiled"'):
+        choose_attend("tilde")
 
 
 def test_forms_by_name():

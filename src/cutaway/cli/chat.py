@@ -14,7 +14,18 @@ from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.cli import console
 from cutaway.cli.opening import Device, Dtype, open_language
-from cutaway.cli.options import MaxTokens, MinP, Penalty, Seed, Temperature, TopK, TopP, changed, in_words
+from cutaway.cli.options import (
+    Attend,
+    MaxTokens,
+    MinP,
+    Penalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    changed,
+    in_words,
+)
 from cutaway.cli.streaming import Reading, follow
 from cutaway.infer.decoding import Decoding
 
@@ -46,6 +57,7 @@ def chat(
     seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,
+    attend: Attend = None,
 ) -> None:
     """Talk with a model.
 
@@ -61,7 +73,7 @@ def chat(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    language = open_language(context, model, dtype=dtype, device=device)
+    language = open_language(context, model, dtype=dtype, device=device, attend=attend)
     if language.tokenizer is None or language.tokenizer.template is None:
         raise BadInput(f'not a chat model: it has no chat template; try: cutaway generate {model} "TEXT"', source=model)
     Conversation(language, decoding, system).run(by_hand=sys.stdin.isatty())

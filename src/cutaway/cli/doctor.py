@@ -50,6 +50,7 @@ def examine(context: typer.Context, now: Any) -> Report:
         "machine": asdict(found) | {"features": list(found.features)},
         "torch": _torch(),
         "forms": _forms(),
+        "attend": _attend(),
         "measured": _measured(found.cache, found.memory_free, now),
         "cutaway": _cutaway(),
     }
@@ -78,6 +79,14 @@ def _forms() -> dict[str, Any]:
         for name in names
         if callable(getattr(FAST, name))
     }
+
+
+def _attend() -> dict[str, Any]:
+    """For each name that `--attend` takes: what it is, and whether it runs where nothing is asked for."""
+    from cutaway.ops.forms import ATTEND, choose_attend
+
+    taken = choose_attend().name
+    return {name: {"runs": name == taken, "what": choice.what} for name, choice in ATTEND.items()}
 
 
 def _name(form: Any) -> str:
@@ -136,6 +145,10 @@ def in_words(report: Report) -> dict[str, dict[str, str]]:
         "forms": {
             name: form["runs"] + ("" if form["runs"] == form["readable"] else f" (readable: {form['readable']})")
             for name, form in report["forms"].items()
+        },
+        "attend": {
+            name: ("runs, as nothing else is asked for: " if one["runs"] else f"by --attend {name}: ") + one["what"]
+            for name, one in report["attend"].items()
         },
         "measured": {
             "memory read": f"{rates['read_bytes_per_second'] / 1e9:.1f} GB/s",

@@ -12,7 +12,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.cli import console
 from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_model, read_text
-from cutaway.cli.options import MaxTokens, MinP, Penalty, Seed, Stop, Temperature, TopK, TopP
+from cutaway.cli.options import Attend, MaxTokens, MinP, Penalty, Seed, Stop, Temperature, TopK, TopP
 from cutaway.cli.streaming import Reading, follow
 from cutaway.infer.decoding import Decoding
 
@@ -41,6 +41,7 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON: ids, logprobs, timing.")] = False,
     device: Device = None,
     dtype: Dtype = None,
+    attend: Attend = None,
 ) -> None:
     """Continue a text.
 
@@ -58,7 +59,7 @@ def generate(
         stop=tuple(stop or ()),
     )
     text = read_text(prompt)
-    language = open_model(context, model, dtype=dtype, device=device)
+    language = open_model(context, model, dtype=dtype, device=device, attend=attend)
     from cutaway.infer.seq2seq import Seq2Seq
 
     if isinstance(language, Seq2Seq):

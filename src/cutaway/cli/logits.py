@@ -13,6 +13,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.cli.console import Column, say, show_json, show_table
 from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_language, read_text
+from cutaway.cli.options import Attend
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,13 +32,14 @@ def logits(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     device: Device = None,
     dtype: Dtype = None,
+    attend: Attend = None,
 ) -> None:
     """The likeliest next tokens after a text.
 
     Logprobs are natural logarithms; the entropy says how undecided the model is, in bits.
     """
     text = read_text(prompt)
-    language = open_language(context, model, dtype=dtype, device=device)
+    language = open_language(context, model, dtype=dtype, device=device, attend=attend)
     ids = language.encode([{"role": "user", "content": text}] if chat else text)
     logprobs_V = _next_logprobs(language, ids)
     best = logprobs_V.topk(min(top, logprobs_V.numel()))

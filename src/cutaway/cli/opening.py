@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,13 +36,20 @@ Dtype = Annotated[
 
 
 def open_language(
-    context: typer.Context, model: str, *, dtype: str | None = None, device: str | None = None, mute: bool = False
+    context: typer.Context,
+    model: str,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    mute: bool = False,
+    attend: str | None = None,
 ) -> Language:
     """Open `model` with the threads asked for. A short name that is missing is fetched first, with a remark.
 
-    `mute`: a model that writes no text (an encoder) will do. Raises BadInput for one where it will not.
+    `mute`: a model that writes no text (an encoder) will do. Raises BadInput for one where it will not. `attend`: a
+    name in `ops.forms.ATTEND`.
     """
-    language = open_model(context, model, dtype=dtype, device=device, mute=mute)
+    language = open_model(context, model, dtype=dtype, device=device, mute=mute, attend=attend)
     from cutaway.infer.seq2seq import Seq2Seq
 
     if isinstance(language, Seq2Seq):
@@ -51,7 +59,13 @@ def open_language(
 
 
 def open_model(
-    context: typer.Context, model: str, *, dtype: str | None = None, device: str | None = None, mute: bool = False
+    context: typer.Context,
+    model: str,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    mute: bool = False,
+    attend: str | None = None,
 ) -> Language | Seq2Seq:
     """As `open_language`, an encoder-decoder too."""
     if model in SHELF and not Path(model).is_dir():  # a folder of that name is the nearer one
@@ -63,8 +77,10 @@ def open_model(
     with console.status(f"opening {model} ...") if console.is_terminal else nullcontext():
         from cutaway.infer.load import load
         from cutaway.infer.seq2seq import Seq2Seq
+        from cutaway.ops.forms import FAST, choose_attend
 
-        language = load(model, dtype=dtype, device=device)
+        forms = replace(FAST, attend=choose_attend(attend).form)
+        language = load(model, dtype=dtype, device=device, forms=forms)
     if not (mute or isinstance(language, Seq2Seq) or language.speaks):
         raise BadInput("is an encoder: it turns texts to vectors (embed), it writes none", source=model)
     return language

@@ -1,11 +1,11 @@
-"""How tokens are chosen, as options on the command line and as `name=value` in a chat.
+"""How tokens are chosen, as options on the command line and as `name=value` in a chat; which attention runs.
 
-Read next: infer/decoding.py
+Read next: infer/decoding.py, ops/forms.py (`ATTEND`)
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,9 @@ MinP = Annotated[float | None, typer.Option(help="Draw from those at least this 
 Penalty = Annotated[float, typer.Option("--repetition-penalty", help="Above 1 makes repeating less likely.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed draws the same tokens.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End at this text; can be given several times.")]
+
+AttendName = Literal["naive", "tiled", "sdpa"]  # those of `ops.forms.ATTEND`, which imports torch
+Attend = Annotated[AttendName | None, typer.Option("--attend", help="How attention is computed; sdpa is the fastest.")]
 
 # What each option is in a chat's `/params name=value`.
 KINDS: dict[str, type] = {

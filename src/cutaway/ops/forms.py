@@ -24,6 +24,7 @@ from cutaway.ops.dispatch import dispatch_readable, dispatch_sorted
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
 from cutaway.ops.multiply.narrow import narrow, never
 from cutaway.ops.multiply.readable import multiply_readable
+from cutaway.ops.tiled import attend_tiled
 
 Form = Callable[..., Tensor]
 
@@ -87,7 +88,43 @@ def named(**chosen: str) -> Forms:
     for function, form in chosen.items():
         if function not in known:
             raise BadInput(f"no such function{did_you_mean(function, known)}: {', '.join(known)}", field=function)
-        if form not in NAMED:
-            raise BadInput(f'no form "{form}"{did_you_mean(form, NAMED)}: {", ".join(NAMED)}', field=function)
+        if function == "attend" and form in ATTEND:
+            forms[function] = ATTEND[form].form
+            continue
+        names = [*NAMED, *ATTEND] if function == "attend" else list(NAMED)
+        if form not in names:
+            raise BadInput(f'no form "{form}"{did_you_mean(form, names)}: {", ".join(names)}', field=function)
         forms[function] = getattr(NAMED[form], function)
     return Forms(**forms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A form of attention, and what it is in a few words."""
+
+    name: str
+    form: Form
+    what: str
+
+
+# What `--attend` takes.
+ATTEND: Mapping[str, Choice] = MappingProxyType(
+    {
+        choice.name: choice
+        for choice in (
+            Choice(name="sdpa", form=attend_sdpa, what="torch's fused kernel; the readable form under a soft cap"),
+            Choice(name="naive", form=attend_readable, what="the equation: all scores of a sequence at once"),
+            Choice(name="tiled", form=attend_tiled, what="FlashAttention in plain torch: a tile of scores at a time"),
+        )
+    }
+)
+
+
+def choose_attend(name: str | None = None) -> Choice:
+    """The rule by which an attention is taken: the one asked for, and BadInput where there is none of that name; where
+    nothing is asked for, the one that is part of `FAST`."""
+    if name is None:
+        return next(choice for choice in ATTEND.values() if choice.form is FAST.attend)
+    if name not in ATTEND:
+        raise BadInput(f'no form "{name}"{did_you_mean(name, ATTEND)}: {", ".join(ATTEND)}', field="attend")
+    return ATTEND[name]

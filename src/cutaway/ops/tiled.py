@@ -6,7 +6,7 @@ queries outside, keys inside). Online softmax (Milakov and Gimelshein 2018, arXi
     o_j = e^(m_(j-1) - m_j) o_(j-1) + e^(S_j - m_j) V_j,   and at the end y = o / l,   lse = m + log l.
 Backwards each tile is computed again from the lse: P = e^(S - lse), dV = P^T dY, dS = P (dY V^T - rowsum(dY y)).
 Kept for it: q, k, v, y and one lse for each query and head. Tiles in which nothing is seen are skipped.
-Departures: sequences one after the other, tiles of 128 by 128 in plain torch. A bias is what its caller made: (H, T, S).
+Departures: sequences one after the other, 128 by 128 in plain torch. A bias is what its caller made: (H, T, S).
 N tokens, flat · T query position · S key position · H query head · G kv head · R query heads of one · K head dim
 Read next: ops/attend.py, ops/visible.py
 """
@@ -202,7 +202,7 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy_THK: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy_THK: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         q_THK, k_SGK, v_SGK, bias_HTS, y_THK, lse_TH1 = ctx.saved_tensors
         dbias_HTS = torch.zeros_like(bias_HTS) if ctx.needs_input_grad[3] else None
         with torch.autocast(q_THK.device.type, enabled=False):
