@@ -52,6 +52,24 @@ def _head_norm() -> tuple[Formula, ...]:
     return (Formula(what="parameters more, one block", symbols="2·K", result=normed - plain),)
 
 
+def _latent() -> tuple[Formula, ...]:
+    from cutaway.lab.explain.example import MIXER, SMOLLM2
+    from cutaway.nn.attention.latent import Latent
+    from cutaway.nn.positions import Rope
+
+    mixer = Latent(heads=MIXER.heads, rank=128, head_dim=MIXER.head_dim, rope=Rope(width=32, interleaved=True))
+    cost = mixer.cost(SMOLLM2.dim, 1, SMOLLM2.length)
+    flops = "2·D·H·(K + 32) + 2·D·(128 + 32) + 2·D·H·K + 4·128·H·K + 2·H·(2·128 + 32)·S"
+    own = 2 * MIXER.heads * MIXER.head_dim * 4 * SMOLLM2.length
+    return (
+        Formula(
+            what="cache at S, rank 128, 32 rotated", symbols="(128 + 32)·4·S", result=cost.cache_bytes, unit="bytes"
+        ),
+        Formula(what="cache at S, all heads their own", symbols="2·H·K·4·S", result=own, unit="bytes"),
+        Formula(what="FLOPs of one token at S, absorbed", symbols=flops, result=cost.flops),
+    )
+
+
 ATTENTION = Explanation(
     name="attention",
     title="Attention",
@@ -91,6 +109,28 @@ GROUPED = Explanation(
     cost=_grouped,
     read_next=("attention", "kv-cache", "sliding-window"),
     aliases=("gqa", "mha", "mqa", "multi-head", "multi-query", "mixer"),
+)
+
+LATENT = Explanation(
+    name="latent-attention",
+    title="Multi-head latent attention",
+    what=(
+        "Latent attention (MLA) keeps neither keys nor values. Each token leaves one short vector, its latent, from "
+        "which every head's key and value can be made again, and one small rotated key that all heads share and that "
+        "says where the token stands. For a prompt they are made in full: that is the expanded form. A single new "
+        "token would have to make them for the whole text; instead its query is brought into the latents' own space, "
+        "meets them there, and what comes out is brought back: that is the absorbed form, with equal results. "
+        "DeepSeek-V2 so keeps 576 numbers of a token in each layer where 128 heads would keep 32,768."
+    ),
+    equation=(
+        "latent c = norm(W_down x),   [k_h v_h] = W_up,h c\n"
+        "absorbed:   q · (W_k c) = (W_kᵀ q) · c,   Σ w (W_v c) = W_v (Σ w c)"
+    ),
+    papers=("DeepSeek-AI 2024, DeepSeek-V2, arXiv 2405.04434, section 2.1",),
+    files=("nn/attention/latent.py", "ops/attend.py"),
+    cost=_latent,
+    read_next=("grouped-query", "kv-cache", "rope"),
+    aliases=("mla", "latent", "multi-head-latent"),
 )
 
 WINDOW = Explanation(
@@ -134,4 +174,4 @@ HEAD_NORM = Explanation(
     aliases=("softcap", "soft-cap", "head-norm"),
 )
 
-ATTENTIONS = (ATTENTION, GROUPED, WINDOW, HEAD_NORM)
+ATTENTIONS = (ATTENTION, GROUPED, LATENT, WINDOW, HEAD_NORM)

@@ -35,6 +35,7 @@ KINDS = {
     "DecoderModel": "decoder",
     "BlockModule": "block",
     "GroupedQueryAttention": "grouped-query",
+    "LatentAttention": "latent-attention",
     "PlainFeed": "plain",
     "GatedFeed": "gated",
     "RMSNormModule": "rmsnorm",
