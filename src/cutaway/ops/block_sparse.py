@@ -59,23 +59,29 @@ def attend_blocks_gathered(
 ) -> Tensor:
     """The same, with the chosen keys of some dozens of queries gathered side by side. Arguments as the readable one."""
     _refuse_others(see)
-    device, groups = q_NHK.device, k_SGK.shape[1]
+    device = q_NHK.device
     wide = torch.promote_types(q_NHK.dtype, torch.float32)
     place_N, first_N = _places(see, device)
-    within_B, group_G1 = torch.arange(block, device=device), torch.arange(groups, device=device)[:, None]
+    within_B, share = torch.arange(block, device=device), q_NHK.shape[1] // k_SGK.shape[1]
     outputs = []
     runs = zip(q_NHK.split(RUN), chosen_NGJ.split(RUN), place_N.split(RUN), first_N.split(RUN), strict=True)
     for q_THK, chosen_TGJ, place_T, first_T in runs:
-        token_TGs = (chosen_TGJ[..., None] * block + within_B).flatten(-2)
-        seen_TGs = (token_TGs >= 0) & (token_TGs <= place_T[:, None, None])
-        row_TGs = (token_TGs + first_T[:, None, None]).where(seen_TGs, 0)
-        k_TGsK, v_TGsK = k_SGK[row_TGs, group_G1].to(wide), v_SGK[row_TGs, group_G1].to(wide)
-        q_TGRK = q_THK.to(wide).unflatten(1, (groups, -1))
-        unseen_TG1s = ~seen_TGs[:, :, None]
-        scores_TGRs = scale * (q_TGRK @ k_TGsK.transpose(-1, -2))
-        weights_TGRs = scores_TGRs.masked_fill(unseen_TG1s, float("-inf")).softmax(-1).masked_fill(unseen_TG1s, 0.0)
-        outputs.append((weights_TGRs @ v_TGsK).flatten(1, 2).to(q_NHK.dtype))
+        heads = []
+        for group, q_TRK in enumerate(q_THK.to(wide).split(share, 1)):  # R query heads share a kv head
+            token_Ts = (chosen_TGJ[:, group, :, None] * block + within_B).flatten(-2)
+            unseen_Ts = (token_Ts < 0) | (token_Ts > place_T[:, None])
+            row_Ts = (token_Ts + first_T[:, None]).masked_fill(unseen_Ts, 0)
+            k_TsK, v_TsK = _rows(k_SGK[:, group], row_Ts).to(wide), _rows(v_SGK[:, group], row_Ts).to(wide)
+            scores_TRs = scale * (q_TRK @ k_TsK.transpose(-1, -2))
+            weights_TRs = scores_TRs.masked_fill(unseen_Ts[:, None], float("-inf")).softmax(-1)
+            heads.append(weights_TRs.masked_fill(unseen_Ts[:, None], 0.0) @ v_TsK)
+        outputs.append(torch.cat(heads, 1).to(q_NHK.dtype))
     return torch.cat(outputs)
+
+
+def _rows(of_SK: Tensor, row_Ts: Tensor) -> Tensor:
+    """(T, s, K). Selecting along one dimension copies row by row, forward and back."""
+    return of_SK.index_select(0, row_Ts.flatten()).unflatten(0, row_Ts.shape)
 
 
 def _places(see: Visible, device: torch.device) -> tuple[Tensor, Tensor]:
