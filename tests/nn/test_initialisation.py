@@ -15,6 +15,8 @@ from cutaway.base.seeds import seed_all
 from cutaway.nn.attention.cross import Cross
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
+from cutaway.nn.experts.mixture import Experts
+from cutaway.nn.experts.routers import SigmoidTopK
 from cutaway.nn.feedforward import Gated, Plain
 from cutaway.nn.initialisation import (
     DepthScaled,
@@ -225,3 +227,24 @@ def test_a_part_of_a_model_has_no_dim(initialisation):
 def test_an_impossible_value_is_refused(make: Callable[[], object], field: str):
     with pytest.raises(BadInput, match=field):
         make()
+
+
+def test_every_expert_of_a_mixture_adds_to_the_residual_and_counts_as_one():
+    mixer = GroupedQuery(heads=4, kv_heads=2, head_dim=32)
+    feed = Experts(
+        count=4, expert=Gated(hidden=HIDDEN), router=SigmoidTopK(top_k=2), shared=Plain(hidden=HIDDEN, bias=False)
+    )
+    made = Model(*(Block(mixer=mixer, feed=feed),) * 2)
+    made.blocks[0].feed.router.bias.data += 1.0
+    ScaledResidual().apply(made)
+    assert len(residual_projections(made)[0]) == 2 * (1 + 4 + 1)
+    first = made.blocks[0].feed
+    for matrix, deviation in (
+        (first.experts[3].down.weight, 0.02 / math.sqrt(4)),
+        (first.shared.down.weight, 0.02 / math.sqrt(4)),
+        (first.experts[0].gate.weight, 0.02),
+        (first.router.weight, 0.02),
+    ):
+        # 512 draws or more: three deviations of the spread's own.
+        assert float(matrix.detach().std()) == pytest.approx(deviation, rel=0.1)
+    assert not first.router.bias.any()

@@ -10,7 +10,8 @@ d: the model's dim; L: its layers. Every matrix is drawn, tables included; biase
   Xavier             Glorot and Bengio 2010, equation 16; the original Transformer:   U(+-sqrt(6 / (inputs + outputs)))
   DepthScaled        Zhang et al. 2019 (arXiv 1908.11365), section 4: Xavier, layer l's divided by sqrt(l)
 A residual projection is the map whose output is added to the residual: each block's `mixer.out`, `cross.out` and
-`feed.down`. A block counts as one layer; GPT-2's "number of residual layers" is that of the projections, 2 L.
+`feed.down`, in a mixture that of each expert. A block counts as one layer; GPT-2's "number of residual layers" is that
+of the sums, 2 L.
 Departures: Xavier's tables are N(0, d^-0.5), as in the original Transformer's code, since a table has no inputs to
 count; Small draws every matrix, where its paper draws q, k, v together by Xavier.
 Each `apply` draws from torch's own generator, so a seed set before it gives the same numbers.
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
 from cutaway.nn.block import BlockModule
+from cutaway.nn.experts.mixture import ExpertsFeed
 from cutaway.nn.linear import Linear
 
 RESIDUAL = ("mixer.out", "cross.out", "feed.down")
@@ -49,12 +51,25 @@ def _projections(block: BlockModule) -> list[Linear]:
         part = getattr(block, owner, None)
         if part is None:  # a block without cross-attention
             continue
-        projection = getattr(part, name, None)
-        if not isinstance(projection, Linear):
-            said = f"{type(part).__name__} has no linear map `{name}` whose output is added to the residual"
-            raise BadInput(said, field=path)
-        found.append(projection)
+        for one in _alike(part):
+            projection = getattr(one, name, None)
+            if not isinstance(projection, Linear):
+                said = f"{type(one).__name__} has no linear map `{name}` whose output is added to the residual"
+                raise BadInput(said, field=path)
+            found.append(projection)
     return found
+
+
+def _alike(part: nn.Module) -> list[nn.Module]:
+    """The feeds in a mixture of experts; of any other part, itself."""
+    if not isinstance(part, ExpertsFeed):
+        return [part]
+    return [*part.experts, *([] if part.shared is None else [part.shared])]
+
+
+def _sums(blocks: list[BlockModule]) -> int:
+    """How many outputs are added to the residual: one for each part, however many experts it has."""
+    return sum(getattr(block, path.partition(".")[0], None) is not None for block in blocks for path in RESIDUAL)
 
 
 def _stacks(module: nn.Module) -> list[list[BlockModule]]:
@@ -105,8 +120,8 @@ class Normal:
 
 @dataclass(frozen=True, kw_only=True)
 class ScaledResidual:
-    """Normal, with the residual projections' deviation divided by the root of their number: what they add up to in the
-    residual does not grow with depth."""
+    """Normal, with the residual projections' deviation divided by the root of the number of sums: what they add up to
+    in the residual does not grow with depth."""
 
     deviation: float = 0.02
 
@@ -116,9 +131,9 @@ class ScaledResidual:
     @torch.no_grad()
     def apply(self, module: nn.Module) -> None:
         Normal(deviation=self.deviation).apply(module)
-        for projections in residual_projections(module):
-            for projection in projections:
-                projection.weight.normal_(std=self.deviation / math.sqrt(len(projections)))
+        for blocks in _stacks(module):
+            for projection in [one for block in blocks for one in _projections(block)]:
+                projection.weight.normal_(std=self.deviation / math.sqrt(_sums(blocks)))
 
 
 @dataclass(frozen=True, kw_only=True)

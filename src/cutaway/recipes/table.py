@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
+from typing import get_args
 
 from cutaway.models.decoder import Decoder
 from cutaway.models.encoder import Encoder
@@ -14,10 +15,13 @@ from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.masked_head import MaskedHead
 from cutaway.models.pooler import Pooler
 from cutaway.models.stack import Stack
-from cutaway.nn import rope_scaling
+from cutaway.nn import initialisation, rope_scaling
 from cutaway.nn.attention.cross import Cross
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
+from cutaway.nn.experts.groups import Groups
+from cutaway.nn.experts.mixture import Experts
+from cutaway.nn.experts.routers import SigmoidTopK, SoftmaxTopK, TopKSoftmax
 from cutaway.nn.feedforward import Gated, Plain
 from cutaway.nn.norms import LayerNorm, RMSNorm
 from cutaway.nn.positions import Learned, Rope, Sinusoidal
@@ -44,12 +48,27 @@ from cutaway.train.schedules import Constant, Cosine, InverseSquareRoot, Linear,
 _TASKS = (Recipe, Sampling, NextToken, HiddenToken, Transduce)
 _DATA = (Invented, Sheet, Shelved, Stream, BytePairs, Characters, WordPieces)
 _MODELS = (Decoder, Encoder, EncoderDecoder, Stack, Block, MaskedHead, Pooler)
+_EXPERTS = (Experts, SoftmaxTopK, TopKSoftmax, SigmoidTopK, Groups)
 _PARTS = (GroupedQuery, Cross, Gated, Plain, LayerNorm, RMSNorm, Learned, Rope, Sinusoidal, RelativeBias)
 _SCALINGS = (rope_scaling.LinearScaling, rope_scaling.DynamicNtk, rope_scaling.Llama3Scaling, rope_scaling.Yarn)
+_INITIALISATIONS = get_args(initialisation.Initialisation)
 _OPTIMISERS = (AdamW, Adam, SGD, Lion, Adafactor, Muon)
 _SCHEDULES = (Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay)
 VALUES = MappingProxyType(
-    {one.__name__: one for one in (*_TASKS, *_DATA, *_MODELS, *_PARTS, *_SCALINGS, *_OPTIMISERS, *_SCHEDULES)}
+    {
+        one.__name__: one
+        for one in (
+            *_TASKS,
+            *_DATA,
+            *_MODELS,
+            *_PARTS,
+            *_EXPERTS,
+            *_SCALINGS,
+            *_INITIALISATIONS,
+            *_OPTIMISERS,
+            *_SCHEDULES,
+        )
+    }
 )
 
 

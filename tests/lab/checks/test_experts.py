@@ -36,20 +36,20 @@ WRONG = {
     "weights cut from the gradient": weights(lambda found, router: found.weights_NJ.detach()),
     "always renormalised": weights(lambda found, router: found.weights_NJ / found.weights_NJ.sum(-1, keepdim=True)),
     "weights in another order": weights(lambda found, router: found.weights_NJ.flip(-1)),
-    "no scale": weights(lambda found, router: found.weights_NJ / getattr(router.spec, "scale", 1.0)),
+    "no scale": weights(lambda found, router: found.weights_NJ / getattr(router.rule, "scale", 1.0)),
     "bias in the weights": weights(
         lambda found, router: (
             found.weights_NJ if router.bias is None else found.weights_NJ + router.bias[found.chosen_NJ]
         )
     ),
     "worst chosen": with_routing(
-        lambda found, router: replace(found, chosen_NJ=found.likely_NE.topk(router.spec.top_k, largest=False).indices)
+        lambda found, router: replace(found, chosen_NJ=found.likely_NE.topk(router.rule.top_k, largest=False).indices)
     ),
     "losses from the wrong scores": with_routing(
         lambda found, router: replace(found, likely_NE=found.logits_NE.sigmoid())
     ),
     "choices ignore groups and bias": with_routing(
-        lambda found, router: replace(found, chosen_NJ=found.logits_NE.topk(router.spec.top_k).indices)
+        lambda found, router: replace(found, chosen_NJ=found.logits_NE.topk(router.rule.top_k).indices)
     ),
 }
 

@@ -15,6 +15,7 @@ from cutaway.lab.cards import (
     gqa_cache,
     mla_absorbed,
     mla_cache,
+    moe_balance,
     nsa_equation_9,
     nsa_tokens_read,
     ring,
@@ -36,6 +37,7 @@ MODULES = (
     rope_relative,
     nsa_tokens_read,
     nsa_equation_9,
+    moe_balance,
 )
 CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in MODULES}
 

@@ -135,11 +135,11 @@ def weigh(scores_NE: Tensor, chosen_NJ: Tensor, *, renormalise: bool, scale: flo
 class RouterModule(nn.Module):
     """x (N, D) -> a Routing of its N tokens."""
 
-    def __init__(self, dim: int, experts: int, spec: Router):
+    def __init__(self, dim: int, experts: int, rule: Router):
         super().__init__()
-        self.spec = spec
+        self.rule = rule
         self.weight = nn.Parameter(torch.empty(experts, dim).normal_(std=0.02))
-        self.bias = nn.Parameter(torch.zeros(experts), requires_grad=False) if spec.biased else None
+        self.bias = nn.Parameter(torch.zeros(experts), requires_grad=False) if rule.biased else None
 
     def forward(self, x_ND: Tensor) -> Routing:
         wide = torch.promote_types(x_ND.dtype, torch.float32)
@@ -149,8 +149,8 @@ class RouterModule(nn.Module):
         return self._route(x_ND.to(wide))
 
     def _route(self, x_ND: Tensor) -> Routing:
-        return self.spec.route(F.linear(x_ND, self.weight.to(x_ND.dtype)), self.bias)
+        return self.rule.route(F.linear(x_ND, self.weight.to(x_ND.dtype)), self.bias)
 
     def extra_repr(self) -> str:
         experts, dim = self.weight.shape
-        return f"{dim} -> {self.spec.top_k} of {experts} experts"
+        return f"{dim} -> {self.rule.top_k} of {experts} experts"
