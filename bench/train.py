@@ -6,7 +6,7 @@ PATH is a checkout of nanoGPT whose data/shakespeare_char is prepared; FILE is t
 (tinyshakespeare). Every round runs every side once, each in a process of its own, so that all meet the same neighbours
 on the machine; figures are medians of rounds, ratios medians of each round's ratio.
   identical   the same model (GPT-2's shape without biases), AdamW, rate, schedule, clipping, 12 windows of 64
-              characters a step, float32; seconds of a step
+              characters a step, float32; seconds of a step. Also with products in bfloat16, which nanoGPT has on GPUs
   to 1.88     nanoGPT's 2,000 steps beside `cutaway train shakespeare-char` with as many parameters and tokens a step
               at most, to a validation loss of 1.88 over the whole split; wall time of the whole process, both
   peak        a decoder of dim 512: FLOPs of its matrix products a second, as a share of a square product's
@@ -37,7 +37,7 @@ NANOGPT = ["device=cpu", "compile=False", "eval_iters=20", "block_size=64", "bat
 NANOGPT += ["n_layer=4", "n_head=4", "n_embd=128"]
 
 
-def identical(data: Path, steps: int) -> dict[str, float]:
+def identical(data: Path, steps: int, precision: str = "float32") -> dict[str, float]:
     """Our loop on nanoGPT's own setting; seconds of a step (median) and the last loss."""
     import torch
 
@@ -52,10 +52,10 @@ def identical(data: Path, steps: int) -> dict[str, float]:
     from cutaway.nn.norms import LayerNorm
     from cutaway.nn.positions import Learned
     from cutaway.text.character import Character
-    from cutaway.train.cores import OnCores
     from cutaway.train.fit import fit
     from cutaway.train.objectives.causal import Causal
     from cutaway.train.optimisers.adamw import AdamW
+    from cutaway.train.precision import named
     from cutaway.train.schedules import Cosine, Scheduled
 
     text = data.read_text(encoding="utf-8")
@@ -72,9 +72,8 @@ def identical(data: Path, steps: int) -> dict[str, float]:
     optimiser = Scheduled(
         AdamW(rate=1e-3, betas=(0.9, 0.99), decay=0.1).build(module), Cosine(warmup=100, steps=2000, floor=0.1)
     )
-    objective = OnCores(Causal(), torch.get_num_threads())  # type: ignore[arg-type]
     times, loss = [time.perf_counter()], 0.0
-    for step in fit(module, objective, Batches(rows, count=12), optimiser, steps=steps):
+    for step in fit(module, Causal(), Batches(rows, count=12), optimiser, steps=steps, precision=named(precision)):
         times.append(time.perf_counter())
         loss = step.loss
     parameters = sum(weight.numel() for weight in module.parameters())
@@ -88,7 +87,6 @@ def peak(steps: int = 12) -> dict[str, float]:
     from cutaway.cli.measure import matmul_rate
     from cutaway.data.batch import Batch
     from cutaway.recipes.nano import small
-    from cutaway.train.cores import OnCores
     from cutaway.train.fit import fit
     from cutaway.train.objectives.causal import Causal
     from cutaway.train.optimisers.adamw import AdamW
@@ -98,10 +96,9 @@ def peak(steps: int = 12) -> dict[str, float]:
     module = spec.build()
     ids = torch.randint(0, spec.vocab, (steps, rows * length + 1))
     batches = [Batch(ids_N=row[:-1], targets_N=row[1:], lengths=(length,) * rows) for row in ids]
-    objective = OnCores(Causal(), torch.get_num_threads())  # type: ignore[arg-type]
     before = matmul_rate(torch.float32, seconds=1.0) or 0.0
     times = [time.perf_counter()]
-    for _ in fit(module, objective, batches, AdamW(rate=1e-3).build(module), steps=steps):
+    for _ in fit(module, Causal(), batches, AdamW(rate=1e-3).build(module), steps=steps):
         times.append(time.perf_counter())
     after = matmul_rate(torch.float32, seconds=1.0) or 0.0
     seconds, flops = _median_gap(times), 3 * rows * spec.cost(length, length).flops
@@ -182,6 +179,8 @@ def report(found: dict[str, list[dict[str, float]]], threads: int, command: str)
         lines.append(f"| identical: ms a step | {span('nanogpt', 'step', 1e3)} | {span('identical', 'step', 1e3)} |")
         rates = [f"{TOKENS / middle(side, 'step'):,.0f}" for side in ("nanogpt", "identical")]
         lines.append(f"| identical: tokens/s | {rates[0]} | {rates[1]} |")
+        narrow = f"{span('bfloat16', 'step', 1e3)} | "
+        lines.append(f"| the same, products in bfloat16: ms a step | | {narrow}".rstrip())
     if "nanogpt" in found and "to 1.88" in found:
         losses = [f"{middle(side, 'val_loss'):.3f}" for side in ("nanogpt", "to 1.88")]
         lines.append(f"| wall time, s | {span('nanogpt', 'wall')} | {span('to 1.88', 'wall')} |")
@@ -190,6 +189,8 @@ def report(found: dict[str, list[dict[str, float]]], threads: int, command: str)
     if "nanogpt" in found and "identical" in found:
         ratios = [a["step"] / b["step"] for a, b in zip(found["nanogpt"], found["identical"], strict=True)]
         lines.append(f"- identical setting: {statistics.median(ratios):.2f} times nanoGPT's tokens/s")
+        ratios = [a["step"] / b["step"] for a, b in zip(found["nanogpt"], found["bfloat16"], strict=True)]
+        lines.append(f"- with products in bfloat16: {statistics.median(ratios):.2f} times")
     if "nanogpt" in found and "to 1.88" in found:
         ratios = [b["wall"] / a["wall"] for a, b in zip(found["nanogpt"], found["to 1.88"], strict=True)]
         lines.append(f"- wall time to {LOSS}: {statistics.median(ratios):.2f} of nanoGPT's for its 2,000 steps")
@@ -214,13 +215,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2000, help="of nanoGPT, and 300 at most of the identical setting")
     parser.add_argument("--out", type=Path, help="where the table is written, beside stdout")
-    parser.add_argument("--side", choices=("identical", "peak"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("identical", "bfloat16", "peak"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
         import torch
 
         torch.set_num_threads(given.threads)
-        told: Any = peak() if given.side == "peak" else identical(given.data, given.steps)
+        precision = "bfloat16" if given.side == "bfloat16" else "float32"
+        told: Any = peak() if given.side == "peak" else identical(given.data, given.steps, precision)
         print(json.dumps(told))
         return
     if given.nanogpt is None or not (given.nanogpt / "train.py").is_file():
@@ -236,7 +238,8 @@ def main() -> None:
             found.setdefault("nanogpt", []).append(theirs(given.nanogpt.resolve(), given.steps, given.threads))
         if given.data:
             steps = min(given.steps, 300)
-            found.setdefault("identical", []).append(_apart("identical", given.data, steps, given.threads))
+            for side in ("identical", "bfloat16"):
+                found.setdefault(side, []).append(_apart(side, given.data, steps, given.threads))
             found.setdefault("to 1.88", []).append(to_loss(given.data.resolve(), given.threads))
         found.setdefault("peak", []).append(_apart("peak", None, 0, given.threads))
         print(json.dumps({side: rounds[-1] for side, rounds in found.items()}), file=sys.stderr)

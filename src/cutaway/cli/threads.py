@@ -11,9 +11,9 @@ import sys
 import typer
 
 from cutaway.base.errors import BadInput
+from cutaway.base.load import busy
 
 MOST = 1024  # threads cost memory each: with a billion of them the system ends the process
-BUSY = 1.5  # processes that want to run, for each core, over the last minute
 KEY = "cutaway.threads"  # in `context.meta`, which a command shares with the group it was called through
 
 
@@ -44,9 +44,7 @@ def yield_when_busy() -> None:
     come before torch is imported; what the user has set stands.
     """
     told = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys()
-    if told or "torch" in sys.modules or not hasattr(os, "getloadavg"):
-        return
-    if os.getloadavg()[0] >= BUSY * (os.cpu_count() or 1):
+    if not told and "torch" not in sys.modules and busy():
         os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
