@@ -28,9 +28,9 @@ def test_importance_counts_what_blocks_share(block, stride, select):
 def test_importance_sums_the_heads_of_a_group_and_no_others():
     weights_HTC = torch.zeros(4, 1, 6)
     for head in range(4):
-        weights_HTC[head, 0, head] = 10.0**head
+        weights_HTC[head, 0, [head, 5]] = 10.0**head
     found_GTJ = importance(weights_HTC, 2, 6, block=1, stride=1, select=1)
-    assert found_GTJ[:, 0].tolist() == [[1, 10, 0, 0, 0, 0], [0, 0, 100, 1000, 0, 0]]
+    assert found_GTJ[:, 0].tolist() == [[1, 10, 0, 0, 0, 11], [0, 0, 100, 1000, 0, 1100]]
 
 
 def test_a_sequence_shorter_than_its_last_block_is_padded_with_nothing():
