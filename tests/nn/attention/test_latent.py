@@ -19,7 +19,7 @@ from cutaway.nn.quantised import QuantisedLinear
 from cutaway.nn.rope_scaling import Yarn
 from cutaway.ops.blocks.format import FORMATS
 from cutaway.ops.blocks.quantise import quantise
-from cutaway.ops.forms import FAST, READABLE
+from cutaway.ops.forms import ATTEND, FAST, READABLE, Forms
 from cutaway.ops.packed import Packed
 from cutaway.ops.visible import Visible
 
@@ -71,10 +71,12 @@ def test_it_keeps_every_law(spec):
 
 
 @EACH
-def test_fast_equals_readable(spec):
+def test_every_form_of_attention_equals_the_readable_one(spec):
     module, x_ND = build(spec).double(), torch.randn(17, DIM, dtype=torch.float64)
-    fast, slow = (module(x_ND, Context.of((9, 1, 7), forms=forms))[0] for forms in (FAST, READABLE))
-    assert torch.allclose(fast, slow, atol=1e-12)
+    slow = module(x_ND, Context.of((9, 1, 7), forms=READABLE))[0]
+    for choice in ATTEND.values():
+        fast = module(x_ND, Context.of((9, 1, 7), forms=Forms(attend=choice.form)))[0]
+        assert torch.allclose(fast, slow, atol=1e-12), choice.name
 
 
 @torch.no_grad()
