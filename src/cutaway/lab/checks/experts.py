@@ -29,6 +29,7 @@ Maker = Callable[..., Any]
 
 DIM, TOKENS = 3, 4
 ROUTERS: tuple[tuple[int, Router], ...] = (
+    (6, SigmoidTopK(top_k=3, groups=Groups(count=3, top_k=2, worth="best two"), renormalise=False)),
     (1, SoftmaxTopK(top_k=1)),
     (4, SoftmaxTopK(top_k=2)),
     (5, SoftmaxTopK(top_k=3, renormalise=True, scale=1.5)),
@@ -36,7 +37,6 @@ ROUTERS: tuple[tuple[int, Router], ...] = (
     (4, TopKSoftmax(top_k=2)),
     (3, TopKSoftmax(top_k=3)),
     (4, SigmoidTopK(top_k=2)),
-    (6, SigmoidTopK(top_k=3, groups=Groups(count=3, top_k=2, worth="best two"), renormalise=False)),
     (6, SigmoidTopK(top_k=2, groups=Groups(count=2, top_k=1, worth="best two"), scale=2.5)),
 )
 
