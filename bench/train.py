@@ -39,7 +39,6 @@ NANOGPT += ["n_layer=4", "n_head=4", "n_embd=128"]
 
 def identical(data: Path, steps: int, precision: str = "float32") -> dict[str, float]:
     """Our loop on nanoGPT's own setting; seconds of a step (median) and the last loss."""
-    import torch
 
     from cutaway.base.seeds import seed_all
     from cutaway.data.batches import Batches

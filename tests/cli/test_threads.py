@@ -36,18 +36,18 @@ def test_what_is_no_number_of_threads_is_refused(monkeypatch, text):
 
 
 @pytest.mark.parametrize(
-    ("load", "environment", "imported", "policy"),
+    ("busy", "environment", "imported", "policy"),
     [
-        (6.0, {}, False, "passive"),
-        (1.0, {}, False, None),
-        (6.0, {"OMP_WAIT_POLICY": "active"}, False, "active"),
-        (6.0, {"GOMP_SPINCOUNT": "7"}, False, None),
-        (6.0, {}, True, None),  # too late: the library has read its environment
+        (True, {}, False, "passive"),
+        (False, {}, False, None),
+        (True, {"OMP_WAIT_POLICY": "active"}, False, "active"),
+        (True, {"GOMP_SPINCOUNT": "7"}, False, None),
+        (True, {}, True, None),  # too late: the library has read its environment
     ],
 )
-def test_threads_sleep_on_a_busy_machine(monkeypatch, load, environment, imported, policy):
-    seen = SimpleNamespace(environ=environment, cpu_count=lambda: 2, getloadavg=lambda: (load, 0.0, 0.0))
-    monkeypatch.setattr(threads, "os", seen)
+def test_threads_sleep_on_a_busy_machine(monkeypatch, busy, environment, imported, policy):
+    monkeypatch.setattr(threads, "os", SimpleNamespace(environ=environment))
+    monkeypatch.setattr(threads, "busy", lambda: busy)
     monkeypatch.setattr(threads, "sys", SimpleNamespace(modules={"torch": None} if imported else {}))
     threads.yield_when_busy()
     assert environment.get("OMP_WAIT_POLICY") == policy

@@ -55,8 +55,8 @@ class Crew:
     def spread(self, prepared: Prepared) -> tuple[nn.Module, Objective]:
         """(module, objective) for `fit`: on all processes, or on this one.
 
-        On a quiet machine cores that share each operation are quicker than pieces on a core each (51 against 61 ms for a
-        step of 0.8 million weights); beside other work they wait for each other, and pieces take half as long.
+        On a quiet machine cores that share each operation are quicker than pieces on a core each (51 against 61 ms for
+        a step of 0.8 million weights); beside other work they wait for each other, and pieces take half as long.
         """
         objective = prepared.objective
         if self._fleet is not None:
