@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
+from cutaway.nn.pinned import Pinned
 from cutaway.nn.rows import CacheError as CacheError
 from cutaway.nn.rows import Memories, Rows
 from cutaway.nn.stream import Stream
@@ -54,7 +55,7 @@ class ContiguousCache:
         }
         if len(self._every) != sum(len(kept) for kept in streams):
             raise BadInput("a layer has two streams of one name", field="streams")
-        self._rows: dict[Place, list[Rows]] = {}
+        self._rows: dict[Place, list[Rows | Pinned]] = {}
         self._states: dict[Place, Tensor] = {}
         self._memories: dict[Place, Memories] = {}
         for place, stream in self._every.items():
@@ -64,7 +65,8 @@ class ContiguousCache:
                 self._memories[place] = Memories(stream, dtype, device, sequences)
             else:
                 room = capacity // stream.every + 1
-                self._rows[place] = [Rows(stream, dtype, device, room, slack) for _ in range(sequences)]
+                kind = Pinned if stream.first else Rows
+                self._rows[place] = [kind(stream, dtype, device, room, slack) for _ in range(sequences)]
         self._lengths = [0] * sequences
         self._cuts: list[list[int]] = [[] for _ in range(sequences)]  # lengths that each sequence was cut to, in order
 
@@ -75,7 +77,7 @@ class ContiguousCache:
     @property
     def bytes(self) -> int:
         """Bytes of all rows, states and memories that are held, without the buffers' spare room."""
-        tensors = [rows.buffer[: rows.count] for kept in self._rows.values() for rows in kept]
+        tensors = [rows.all() for kept in self._rows.values() for rows in kept]
         tensors += [*self._states.values(), *(memories.rows_S for memories in self._memories.values())]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -177,9 +179,7 @@ class ContiguousCache:
             stream = self._every[place]
             for length, rows in zip(self._lengths, kept, strict=True):
                 assert rows.end == length // stream.every, f"{place}: {rows.end} rows for {length} tokens"
-                needed = rows.end if stream.last is None else min(rows.end, stream.last - 1)  # by the next token
-                assert rows.count >= needed, f"{place}: a row that may be seen is gone"
-                assert rows.first >= 0 and rows.count <= rows.buffer.shape[0], f"{place}: rows outside the buffer"
+                rows.check()
         told = {memories.counts for memories in self._memories.values()}
         assert len(told) <= 1, f"memories of one sequence that differ in length: {told}"
         for place, memories in self._memories.items():

@@ -135,15 +135,21 @@ class Context:
             self.memo[key] = make()
         return self.memo[key]
 
-    def visible(self, keys: tuple[int, ...], window: int | None = None) -> Visible:
-        """What this pass's queries may see among the last `keys` tokens of each sequence."""
+    def visible(self, keys: tuple[int, ...], window: int | None = None, sinks: int = 0) -> Visible:
+        """What this pass's queries may see among the last `keys` tokens of each sequence (and its first, the sinks)."""
         held = self.cache.lengths if self.cache is not None else (0,) * len(self.lengths)
         dropped = None
         if self.prefix is not None:
             self._refuse_part_of_a_prefix(held)
             dropped = tuple(old + new - kept for old, new, kept in zip(held, self.lengths, keys, strict=True))
         return Visible(
-            queries=self.lengths, keys=keys, causal=self.causal, window=window, prefix=self.prefix, dropped=dropped
+            queries=self.lengths,
+            keys=keys,
+            causal=self.causal,
+            window=window,
+            prefix=self.prefix,
+            dropped=dropped,
+            sinks=sinks,
         )
 
     def _refuse_part_of_a_prefix(self, held: tuple[int, ...]) -> None:
@@ -155,19 +161,19 @@ class Context:
             if self.cache is not None and new and old < prefix and (old or new < prefix):
                 raise BadInput(f"the {prefix} tokens of a prefix must come in one pass", field="Context.prefix")
 
-    def extend(self, *, window: int | None = None, **rows: Tensor) -> tuple[list[Tensor], Visible]:
+    def extend(self, *, window: int | None = None, sinks: int = 0, **rows: Tensor) -> tuple[list[Tensor], Visible]:
         """Keeps one row per token in each named stream; returns all rows of each that may be seen, and the rule.
 
         Without a cache the rows come back as they are.
         """
         if self.cache is None:
-            return list(rows.values()), self._rule(self.lengths, window)
+            return list(rows.values()), self._rule(self.lengths, window, sinks)
         seen, counts = [], self.lengths
         for name, rows_N in rows.items():
             self.cache.append(self.layer, name, rows_N, self.lengths)
             rows_S, counts = self.cache.read(self.layer, name)
             seen.append(rows_S)
-        return seen, self._rule(counts, window)
+        return seen, self._rule(counts, window, sinks)
 
     def recall(self, names: Sequence[str], rows: Sequence[Tensor] = ()) -> tuple[list[Tensor], Visible]:
         """The named streams' rows of each sequence's memory, and the rule: all of it is seen. `rows`: those that this
@@ -197,5 +203,5 @@ class Context:
             raise BadInput(f"{len(self.lengths)} sequences, memories of {keys} tokens", field="Context.memory")
         return Visible(queries=self.lengths, keys=keys, causal=False)
 
-    def _rule(self, keys: tuple[int, ...], window: int | None) -> Visible:
-        return self.once(("visible", keys, window), lambda: self.visible(keys, window))
+    def _rule(self, keys: tuple[int, ...], window: int | None, sinks: int) -> Visible:
+        return self.once(("visible", keys, window, sinks), lambda: self.visible(keys, window, sinks))

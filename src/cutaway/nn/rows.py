@@ -54,6 +54,10 @@ class Rows:
         """The rows that the present pass may see: a view, not a copy."""
         return self.buffer[self.count - self.visible : self.count]
 
+    def all(self) -> Tensor:
+        """Every row that is held: a view."""
+        return self.buffer[: self.count]
+
     def copy(self) -> Rows:
         """Another sequence of rows, equal for now."""
         twin = copy(self)
@@ -81,6 +85,12 @@ class Rows:
         """Becomes a sequence that has had `end` rows, of which `rows` are the last."""
         self.first, self.count = end - rows.shape[0], 0
         self.append(rows)
+
+    def check(self) -> None:
+        """Asserts the invariants."""
+        needed = self.end if self.last is None else min(self.end, self.last - 1)  # by the next token
+        assert self.count >= needed, "a row that may be seen is gone"
+        assert self.first >= 0 and self.count <= self.buffer.shape[0], "rows outside the buffer"
 
     def _make_room(self, new: int) -> None:
         keep = self.count if self.last is None else min(self.count, self.last + self.slack)

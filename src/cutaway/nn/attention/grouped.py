@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
+from cutaway.nn.alibi import Alibi
+from cutaway.nn.attention.sinks import doubled, turn
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.linear import Linear
 from cutaway.nn.norms import LayerNorm, RMSNorm
 from cutaway.nn.positions import Rope
 from cutaway.nn.quantised import Fan
+from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.nn.stream import Stream
 from cutaway.ops.attend import Bias, attention_weights
 from cutaway.ops.visible import Visible
@@ -28,7 +31,9 @@ from cutaway.ops.visible import Visible
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedQuery:
-    """`window`: sees so many tokens, itself included. `scale`: what scores are multiplied by, 1/sqrt(head_dim) if None.
+    """`window`: sees so many tokens, itself included. `sinks`: so many first ones stay seen from beyond it, positions
+    are those within the rolling cache (nn/attention/sinks.py). `alibi`: distances instead of rotations.
+    `scale`: what scores are multiplied by, 1/sqrt(head_dim) if None.
     `head_norm`: the norm of each head's query and key (QK-norm, Qwen3, Gemma 3). `softcap`: Gemma 2's bound on scores.
     `bias` is that of the q, k and v projections, `out_bias` that of the output's. `dropout` acts on the weights.
     """
@@ -44,6 +49,8 @@ class GroupedQuery:
     bias: bool = False
     out_bias: bool = False
     dropout: float = 0.0
+    sinks: int = 0
+    alibi: Alibi | None = None
 
     def __post_init__(self) -> None:
         for name in ("heads", "kv_heads", "head_dim"):
@@ -59,14 +66,23 @@ class GroupedQuery:
             raise BadInput(f"must be positive, is {self.softcap}", field="GroupedQuery.softcap")
         if self.rope is not None and self.rope.width > self.head_dim:
             raise BadInput(f"rotates {self.rope.width} of {self.head_dim} dims", field="GroupedQuery.rope")
+        if self.alibi is not None and self.rope is not None:
+            raise BadInput("stands in the place of a rope: there is one", field="GroupedQuery.alibi")
+        if self.sinks < 0 or (self.sinks and self.window is None):
+            raise BadInput(f"must be at least 0, and go with a window; is {self.sinks}", field="GroupedQuery.sinks")
+        if self.sinks and self.rope is not None and isinstance(self.rope.scaling, DynamicNtk):
+            raise BadInput(
+                "dynamic NTK turns by the prompt's length, a rolling cache has none", field="GroupedQuery.sinks"
+            )
 
     def build(self, dim: int) -> GroupedQueryAttention:
         return GroupedQueryAttention(dim, self)
 
     def streams(self, dim: int) -> tuple[Stream, ...]:
-        """One key and one value per kv head and token; under a window only the last ones."""
+        """One key and one value per kv head and token; under a window only the last ones, and the sinks."""
         shape = (self.kv_heads, self.head_dim)
-        return (Stream("key", shape, last=self.window), Stream("value", shape, last=self.window))
+        kept = {"last": self.window, "first": self.sinks}
+        return (Stream("key", shape, **kept), Stream("value", shape, **kept))
 
     def cost(self, dim: int, tokens: int, length: int) -> Cost:
         """The last `tokens` of `length`: four projections, then scores and weighted sum over the keys each may see."""
@@ -77,9 +93,12 @@ class GroupedQuery:
         if self.head_norm is not None:
             norm = self.head_norm.cost(self.head_dim, tokens, length)
             total += Cost(parameters=2 * norm.parameters, flops=(self.heads + self.kv_heads) * norm.flops)
-        pairs = sum(min(seen, self.window or seen) for seen in range(length - tokens + 1, length + 1))
+        most = length if self.window is None else self.window + self.sinks
+        pairs = sum(min(seen, most) for seen in range(length - tokens + 1, length + 1))
+        wide = self.sinks and self.rope and self.window and doubled(tokens, length, self.window, self.sinks)
         return total + Cost(
-            flops=2 * 2 * queries * pairs, cache_bytes=sum(stream.bytes(length) for stream in self.streams(dim))
+            flops=2 * (3 if wide else 2) * queries * pairs,
+            cache_bytes=sum(stream.bytes(length) for stream in self.streams(dim)),
         )
 
 
@@ -107,21 +126,31 @@ class GroupedQueryAttention(nn.Module):
         v_NGK = v.view(-1, spec.kv_heads, spec.head_dim)
         if self.query_norm is not None and self.key_norm is not None:
             q_NHK, k_NGK = self.query_norm(q_NHK, context), self.key_norm(k_NGK, context)
-        if spec.rope is not None:
-            # Angles in bfloat16 would blur positions: against wider tables, the product below widens q and k.
-            wide = x_ND.dtype if context.narrow is None else torch.float32
+        # Angles in bfloat16 would blur positions: against wider tables, the products below widen q and k.
+        wide = x_ND.dtype if context.narrow is None else torch.float32
+        if spec.rope is not None and not spec.sinks:
             cos, sin = self._tables(spec.rope, wide, context)
             q_NHK = forms.rotate(q_NHK, cos, sin, interleaved=spec.rope.interleaved)
             k_NGK = forms.rotate(k_NGK, cos, sin, interleaved=spec.rope.interleaved)
-        (k_SGK, v_SGK), see = context.extend(window=spec.window, key=k_NGK, value=v_NGK)
+        (k_SGK, v_SGK), see = context.extend(window=spec.window, sinks=spec.sinks, key=k_NGK, value=v_NGK)
+        if spec.rope is not None and spec.sinks:
+            q_NHK, k_SGK = turn(q_NHK, k_SGK, see, spec.rope, context, wide)
         q_NHK, v_SGK = q_NHK.to(k_SGK.dtype), v_SGK.to(k_SGK.dtype)  # a cache keeps its own precision
         dropout = spec.dropout if self.training else 0.0
-        told = {} if context.bias is None else {"bias": context.bias(see)}
+        told = self._told(see, context)
         y_NHK = forms.attend(q_NHK, k_SGK, v_SGK, see, scale=self.scale, softcap=spec.softcap, dropout=dropout, **told)
         report = {}
         if "attention" in context.want:
             report["entropy_NH"] = entropy(q_NHK, k_SGK, see, scale=self.scale, softcap=spec.softcap, **told)
         return self.out(y_NHK.flatten(-2).to(x_ND.dtype), context), report
+
+    def _told(self, see: Visible, context: Context) -> dict[str, Bias]:
+        """The bias, of ALiBi or of the stack, as `attend` takes it; nothing where there is none."""
+        if self.spec.alibi is None:
+            return {} if context.bias is None else {"bias": context.bias(see)}
+        if context.bias is not None:
+            raise BadInput("the stack has a bias of its own", field="GroupedQuery.alibi")
+        return {"bias": self.spec.alibi.bias(see, self.spec.heads, context)}
 
     def _tables(self, rope: Rope, dtype: torch.dtype, context: Context) -> tuple[Tensor, Tensor]:
         # All layers with an equal rope share one pair of tables per pass.
