@@ -13,6 +13,11 @@ def made_run(folder: Path, *changes: str, steps: int = 12) -> Run:
     run = Run.create(folder, "nano", made("nano", list(changes)))
     for step in range(1, steps + 1):
         line = {"step": step, "loss": 4.0 / step, "seconds": step / 2, "tokens": 64, "tokens_per_second": 1000.0}
-        run.record(line | ({"val_loss": 5.0 / step} if step % 4 == 0 else {}))
+        run.record(
+            line
+            | ({"val_loss": 5.0 / step} if step % 4 == 0 else {})
+            | ({"word_share": 0.935, "words": 400} if step == steps else {})
+        )
+    run.sample("before", "山雪在落")
     run.sample("step-00000012", "雪落在山上")
     return run

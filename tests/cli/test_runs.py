@@ -38,7 +38,8 @@ def test_as_json(folder, capsys):
 
 def test_the_page(folder, tmp_path, capsys):
     assert main(["runs", str(folder), "--html", str(tmp_path / "page.html")]) == 0
-    assert "雪落在山上" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "雪落在山上" in page and "山雪在落" in page and "before the first step" in page
 
 
 def test_no_run_is_one_line(tmp_path, monkeypatch, capsys):
@@ -51,3 +52,16 @@ def test_a_damaged_run_is_named(folder, capsys):
     (folder / "one" / "run.json").write_text("{", encoding="utf-8")
     assert main(["runs", str(folder)]) == 2
     assert "run.json: cannot be read" in capsys.readouterr().err
+
+
+def test_the_share_of_real_words_is_shown_where_it_is_known(folder, capsys):
+    assert main(["runs", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "words" in out and "94%" in out
+    assert main(["runs", str(folder), "--json"]) == 0
+    assert [run["word_share"] for run in json.loads(capsys.readouterr().out)] == [0.935, 0.935]
+    for name in ("one", "two"):
+        path = folder / name / "metrics.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").replace('"word_share"', '"other"'), encoding="utf-8")
+    assert main(["runs", str(folder)]) == 0
+    assert "words" not in capsys.readouterr().out

@@ -16,7 +16,7 @@ from cutaway.cli.train import stopping
 from cutaway.train.run import Run
 
 SMALL = ["layers=1", "heads=2", "dim=32", "length=32", "rows=4", "vocab=300", "evaluate=10", "save=10"]
-SMALL += ["task.sampling.tokens=8", "task.evaluated=2"]
+SMALL += ["task.sampling.tokens=8", "task.evaluated=2", "task.words=5"]
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,7 @@ def test_a_run_from_beginning_to_end(corpus, tmp_path, capsys):
     assert main(["train", "nano", f"corpus={corpus}", "steps=10", *SMALL, "--run", str(folder)]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"{folder}\n", "where it is, and nothing else, so that a script can go on"
+    assert "words it wrote are words of the corpus" in shown.err
     assert "parameters" in shown.err and "step 10/10" in shown.err and "cutaway generate" in shown.err
     card = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert card["name"] == "nano" and card["recipe"]["steps"] == 10 and card["hardware"]["cores"] >= 1

@@ -13,7 +13,7 @@ from cutaway.recipes.table import made
 from cutaway.train.run import Run
 
 SMALL = ["layers=1", "heads=2", "dim=32", "length=32", "vocab=300", "steps=12", "evaluate=6", "save=6"]
-SMALL += ["task.sampling.tokens=4", "task.evaluated=1", "optimiser.precision=float32"]
+SMALL += ["task.sampling.tokens=4", "task.evaluated=1", "task.words=0", "optimiser.precision=float32"]
 
 
 def test_one_process_is_a_crew_of_its_own():

@@ -21,7 +21,7 @@ from cutaway.train import checkpoints
 from cutaway.train.run import Run
 
 SMALL = ["layers=1", "heads=2", "dim=32", "length=32", "rows=4", "vocab=300", "steps=24", "evaluate=8", "save=5"]
-SMALL += ["task.sampling.tokens=8", "task.evaluated=2"]
+SMALL += ["task.sampling.tokens=8", "task.evaluated=2", "task.words=5"]
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +66,8 @@ def test_a_finished_run_is_a_model(whole):
     language = cutaway.load(whole)
     assert language.generate("The king", max_tokens=3).tokens
     assert language.generate([{"role": "user", "content": "Who?"}], max_tokens=2).tokens, "it can be talked to"
+    assert 0.0 <= lines[-1]["word_share"] <= 1.0 and lines[-1]["words"] <= 5
+    assert all("word_share" not in line for line in lines[:-1]), "it is worked out once, at the end"
     assert go(whole) == ([], []), "nothing is left to do"
 
 

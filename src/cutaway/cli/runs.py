@@ -19,6 +19,7 @@ from cutaway.lab.runs_page import Told, differing, flat, runs_page
 from cutaway.train.run import CARD, SAMPLES, Run
 
 LONGEST = 48  # characters of a field's value in the comparison
+SHOWN = 1500  # characters of a sample
 
 
 def runs(
@@ -42,12 +43,11 @@ def runs(
     if as_json:
         console.show_json([_plain(run) for run in told])
         return
+    worded = any(run.last("word_share") is not None for run in told)
     columns = [console.Column(title="run", wrap=True)]
-    columns += [
-        console.Column(title=title, align="right") for title in ("step", "loss", "best val", "tokens/s", "took")
-    ]
+    columns += [console.Column(title=title, align="right") for title in _titles(worded)]
     columns.append(console.Column(title="loss so far"))
-    console.show_table(columns, [_row(run) for run in told])
+    console.show_table(columns, [_row(run, worded) for run in told])
     different = differing(told) if len(told) > 1 else []
     if different:
         print()
@@ -68,11 +68,22 @@ def found(folder: Path) -> list[Path]:
 def _told(run: Run) -> Told:
     fields = {name: value for name, value in flat(run.card["recipe"]).items() if not name.endswith("type")}
     samples = sorted((run.folder / SAMPLES).glob("step-*.txt"))
+    before = run.folder / SAMPLES / "before.txt"
+    return Told(
+        name=run.folder.name,
+        fields=fields,
+        lines=run.metrics.read(),
+        sample=_text(samples[-1]) if samples else "",
+        before=_text(before) if before.is_file() else "",
+    )
+
+
+def _text(path: Path) -> str:
+    """The beginning of a sample. Raises BadInput for one that is no text."""
     try:
-        sample = samples[-1].read_text(encoding="utf-8") if samples else ""
+        return path.read_text(encoding="utf-8").strip()[:SHOWN]
     except UnicodeDecodeError as error:
-        raise BadInput(f"is no UTF-8 text: byte {error.start}", source=samples[-1]) from error
-    return Told(name=run.folder.name, fields=fields, lines=run.metrics.read(), sample=sample.strip()[:1500])
+        raise BadInput(f"is no UTF-8 text: byte {error.start}", source=path) from error
 
 
 def _said(value: object) -> str:
@@ -81,13 +92,20 @@ def _said(value: object) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _row(run: Told) -> list[str]:
+def _titles(worded: bool) -> list[str]:
+    return ["step", "loss", "best val", *(["words"] if worded else []), "tokens/s", "took"]
+
+
+def _row(run: Told, worded: bool) -> list[str]:
+    """`worded`: whether there is a column for the share of written words that the corpus has."""
     loss, best, rate = run.last("loss"), run.best("val_loss"), run.last("tokens_per_second")
+    share = run.last("word_share")
     return [
         run.name,
         f"{run.last('step') or 0:,.0f}",
         "–" if loss is None else f"{loss:.4f}",
         "–" if best is None else f"{best:.4f}",
+        *([] if not worded else ["–" if share is None else f"{100 * share:.0f}%"]),
         "–" if rate is None else f"{rate:,.0f}",
         duration(run.last("seconds") or 0.0),
         sparkline([y for _, y in run.curve("step", "loss")], 24),
@@ -100,6 +118,7 @@ def _plain(run: Told) -> dict[str, object]:
         "step": run.last("step"),
         "loss": run.last("loss"),
         "best_val_loss": run.best("val_loss"),
+        "word_share": run.last("word_share"),
         "tokens_per_second": run.last("tokens_per_second"),
         "seconds": run.last("seconds"),
         "recipe": dict(run.fields),

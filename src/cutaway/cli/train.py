@@ -127,6 +127,8 @@ def _end(training: Training, line: dict[str, Any], stopped: bool, say: Callable[
     figures = f"loss {line['loss']:.4f}" if line else "nothing was left to do"
     if "val_loss" in line:
         figures += f", validation {line['val_loss']:.4f}"
+    if "word_share" in line:
+        figures += f", {100 * line['word_share']:.0f}% of {line['words']} words it wrote are words of the corpus"
     say(f"{figures}, in {duration(training.seconds)}. Try it: cutaway generate {folder} TEXT")
     if training.crew.first:
         print(folder)

@@ -23,12 +23,14 @@ Curve = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What is known of a run: its name, the recipe's fields flat, its figures, its last sample."""
+    """What is known of a run: its name, the recipe's fields flat, its figures, its last sample and the one from before
+    the first step."""
 
     name: str
     fields: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]]
     sample: str = ""
+    before: str = ""
 
     def curve(self, over: str, figure: str) -> list[tuple[float, float]]:
         """(x, y) of each line that has both, both finite."""
@@ -58,15 +60,20 @@ def runs_page(runs: Sequence[Told]) -> str:
     ]
     table = f'<div class="panel"><table>{_rows(runs)}</table></div>'
     sections.append(Section(title="What they were", body=table, note=_note(runs)))
-    shown = "".join(
-        f'<div class="panel"><p class="question">{escape(run.name)}</p>'
-        f'<p class="answer mono">{escape(run.sample)}</p></div>'
-        for run in runs
-        if run.sample
-    )
+    shown = "".join(_written(run) for run in runs)
     if shown:
         sections.append(Section(title="What they write", body=shown))
     return page("Training runs", [f"{len(runs)} run{'s' * (len(runs) != 1)}, as their folders tell."], sections)
+
+
+def _written(run: Told) -> str:
+    texts = (("before the first step", run.before), ("at the last evaluation", run.sample))
+    return "".join(
+        f'<div class="panel"><p class="question">{escape(run.name)}, {when}</p>'
+        f'<p class="answer mono">{escape(text)}</p></div>'
+        for when, text in texts
+        if text
+    )
 
 
 def differing(runs: Sequence[Told]) -> list[str]:
@@ -158,9 +165,13 @@ def _rows(runs: Sequence[Told]) -> str:
         ("seconds", [run.last("seconds") for run in runs]),
         ("loss", [run.last("loss") for run in runs]),
         ("best validation loss", [run.best("val_loss") for run in runs]),
+        ("share of written words that the corpus has", [run.last("word_share") for run in runs]),
         ("tokens/s", [run.last("tokens_per_second") for run in runs]),
     )
-    lines = [row("run", [run.name for run in runs]), *(row(name, cells) for name, cells in figures)]
+    lines = [
+        row("run", [run.name for run in runs]),
+        *(row(name, cells) for name, cells in figures if any(cell is not None for cell in cells)),
+    ]
     return "".join(lines + [row(name, [run.fields.get(name) for run in runs]) for name in differing(runs)])
 
 

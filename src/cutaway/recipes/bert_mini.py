@@ -12,6 +12,7 @@ from cutaway.models.masked_head import MaskedHead
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Plain
+from cutaway.nn.initialisation import TruncatedNormal
 from cutaway.nn.norms import LayerNorm
 from cutaway.nn.positions import Learned
 from cutaway.recipes.masked import HiddenToken
@@ -59,6 +60,7 @@ def bert_mini(
             length=length,
             rows=rows,
             evaluated=8,
+            initialisation=TruncatedNormal(),
         ),
         optimiser=AdamW(rate=rate, betas=(0.9, 0.98), decay=0.01),
         schedule=Linear(steps=steps, warmup=min(200, steps // 4)),

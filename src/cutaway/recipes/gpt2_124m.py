@@ -11,6 +11,7 @@ from cutaway.models.decoder import Decoder
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Plain
+from cutaway.nn.initialisation import ScaledResidual
 from cutaway.nn.norms import LayerNorm
 from cutaway.nn.positions import Learned
 from cutaway.recipes.language import NextToken
@@ -50,6 +51,7 @@ def gpt2_124m(
             length=length,
             rows=rows,
             evaluated=20,
+            initialisation=ScaledResidual(),
             sampling=Sampling(prompts=("Once upon a time",)),
         ),
         optimiser=AdamW(rate=rate, betas=(0.9, 0.95), decay=0.1),

@@ -6,7 +6,7 @@ Read next: recipes/stream.py, recipes/vocabulary.py, train/objectives/causal.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -17,16 +17,18 @@ import torch
 from torch import nn
 
 from cutaway.base.errors import BadInput
-from cutaway.base.seeds import seed_all
 from cutaway.data.batch import Batch
 from cutaway.data.batches import Batches, Evaluation
 from cutaway.data.packing import Fitted, Windows
 from cutaway.infer.language import Language
 from cutaway.infer.save import save
 from cutaway.models.decoder import Decoder
+from cutaway.nn.initialisation import Initialisation
+from cutaway.recipes.beginning import begun
 from cutaway.recipes.recipe import Prepared, Sampling, Share
 from cutaway.recipes.shelved import Shelved
-from cutaway.recipes.stream import Stream
+from cutaway.recipes.stream import Reading, Stream
+from cutaway.recipes.words import drawn, share_known, words
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.train.loss import Objective
 from cutaway.train.objectives.causal import Causal
@@ -40,6 +42,8 @@ class NextToken:
     """`length` tokens a row, `rows` a batch. `order`: "windows" from anywhere, again and again (nanoGPT's way), or
     "epochs": every piece of the corpus once before any comes again. The size of the tokenizer that the corpus gives
     takes the place of `model.vocab`. `evaluated`: batches of the validation part that are looked at (None: all).
+    `words`: how many words are drawn at the end behind the first prompt, for `word_share`, the share of them that the
+    corpus has too, where it is a text.
     """
 
     corpus: Stream | Shelved
@@ -48,13 +52,17 @@ class NextToken:
     rows: int
     order: Literal["windows", "epochs"] = "epochs"
     evaluated: int | None = None
+    words: int = 0
     sampling: Sampling = field(default_factory=Sampling)
+    initialisation: Initialisation | None = None
 
     def __post_init__(self) -> None:
         if self.length > self.model.length:
             raise BadInput(f"rows of {self.length} are longer than the model's {self.model.length}", field="length")
         if self.rows < 1 or self.length < 1 or (self.evaluated is not None and self.evaluated < 1):
             raise BadInput("rows, length and evaluated must be at least 1", field="rows")
+        if self.words < 0:
+            raise BadInput(f"must be at least 0, is {self.words}", field="words")
 
     def prepare(self, folder: Path, seed: int, device: str, share: Share) -> Prepared:
         reading = self.corpus.read(folder)
@@ -64,8 +72,7 @@ class NextToken:
         order = Windows if self.order == "windows" else Fitted
         rows = order(reading.training, length=self.length, seed=seed)
         evaluation = Evaluation(reading.validation, length=self.length, count=max(1, EVALUATED // self.length))
-        seed_all(seed)
-        module, objective = spec.build().to(device), _causal()
+        module, objective = begun(spec, seed, device, self.initialisation), _causal()
         parameters = sum(weight.numel() for weight in module.parameters())
         return Prepared(
             module=module,
@@ -78,7 +85,14 @@ class NextToken:
             facts=(*reading.facts, f"{parameters:,} parameters"),
             flops=3 * spec.cost(self.length, self.length).flops / self.length,
             draws=draws(spec),
+            conclude=self._concluded(reading),
         )
+
+    def _concluded(self, reading: Reading) -> Callable[[nn.Module], dict[str, float]] | None:
+        if not self.words or reading.text is None:
+            return None
+        told = {"tokenizer": reading.tokenizer, "sampling": self.sampling, "count": self.words}
+        return partial(worded, known=frozenset(words(reading.text)), **told)
 
     def outline(self) -> tuple[nn.Module, int, int]:
         with torch.device("meta"):
@@ -124,6 +138,19 @@ def continued(module: nn.Module, *, tokenizer: Tokenizer, sampling: Sampling) ->
         texts.append(tokenizer.decode(ids))
     module.train(was)
     return "\n\n".join(texts)
+
+
+def worded(
+    module: nn.Module, *, tokenizer: Tokenizer, sampling: Sampling, known: Collection[str], count: int
+) -> dict[str, float]:
+    """`word_share`: of `count` words that the model writes, those that are `known`; `words`: how many it did write."""
+    language, was = Language(module, tokenizer), module.training  # type: ignore[arg-type]
+    ids = language.encode(sampling.prompts[0])[-max(1, language.spec.length // 2) :]
+    told = {"temperature": sampling.temperature, "top_k": sampling.top_k}
+    wanted = max(1, language.spec.length - len(ids))
+    written = drawn(lambda number: language.generate(ids, max_tokens=wanted, seed=number, **told).text, count)
+    module.train(was)
+    return {"word_share": round(share_known(written, known), 4), "words": len(written)}
 
 
 def saved(module: nn.Module, folder: Path, *, tokenizer: Tokenizer) -> None:

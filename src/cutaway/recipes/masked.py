@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
-from cutaway.base.seeds import seed_all
 from cutaway.data.batches import Batches, Evaluation
 from cutaway.data.packing import Fitted
 from cutaway.models.encoder import Encoder
 from cutaway.nn.context import Context
+from cutaway.nn.initialisation import Initialisation
+from cutaway.recipes.beginning import begun
 from cutaway.recipes.language import EVALUATED, scored
 from cutaway.recipes.recipe import Prepared, Share
 from cutaway.recipes.stream import Stream
@@ -40,6 +41,7 @@ class HiddenToken:
     length: int
     rows: int
     evaluated: int | None = None
+    initialisation: Initialisation | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.length <= self.model.length:
@@ -56,8 +58,7 @@ class HiddenToken:
         spec = replace(self.model, vocab=tokenizer.vocab)
         rows = Fitted(reading.training, length=self.length, seed=seed)
         evaluation = Evaluation(reading.validation, length=self.length, count=max(1, EVALUATED // self.length))
-        seed_all(seed)
-        module = spec.build().to(device)
+        module = begun(spec, seed, device, self.initialisation)
         masked = Masked(mask=special[MASK], vocab=spec.vocab, special=tuple(special.values()))
         objective: Objective = masked  # type: ignore[assignment]
         shown_N = torch.from_numpy(reading.validation.stretch(0, 2 * self.length).astype("int64"))

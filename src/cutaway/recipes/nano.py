@@ -14,7 +14,7 @@ from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
 from cutaway.recipes.language import NextToken
 from cutaway.recipes.recipe import Recipe, Sampling
-from cutaway.recipes.stream import Stream
+from cutaway.recipes.shelved import corpus_at
 from cutaway.recipes.vocabulary import BytePairs
 from cutaway.train.optimisers.adamw import AdamW
 from cutaway.train.optimisers.muon import Muon
@@ -47,16 +47,18 @@ def nano(
     rate: float = 0.02,
     seed: int = 1337,
 ) -> Recipe:
+    """`corpus`: a file, a folder of texts, a corpus by its name, or a folder that `cutaway data prepare` wrote."""
     return Recipe(
         about="Shakespeare's plays, from raw text to a model that writes words",
         task=NextToken(
-            corpus=Stream(path=corpus, vocabulary=BytePairs(vocab=vocab), validation=0.05, template=DIALOGUE),
+            corpus=corpus_at(corpus, vocabulary=BytePairs(vocab=vocab), validation=0.05, template=DIALOGUE),
             model=small(
                 vocab=vocab, layers=layers, heads=heads, dim=dim, hidden=8 * dim // 3 // 8 * 8, length=max(length, 256)
             ),
             length=length,
             rows=rows,
             evaluated=40,
+            words=400,
             sampling=Sampling(prompts=("**ROMEO**  \n", "To be, or not"), tokens=120),
         ),
         optimiser=Muon(rate=rate, rest=AdamW(rate=rate / 4, betas=(0.9, 0.99), decay=0.0)),

@@ -30,6 +30,7 @@ class Prepared:
     """A task made ready: text read, tokenizer trained, model built.
 
     `validate`: (module) -> figures, `val_loss` among them. `sample`: a text that shows what the model can do.
+    `conclude`: (module) -> figures that are worked out once, at the end.
     `save`: writes the model where other programs can open it. `data`: a mark of all that is read, by which a resumed
     run knows it again. `facts`: lines for a person. `flops`: of one token, forward and backward.
     `draws`: whether model or objective draw random numbers (dropout, masks), which threads must not do at once.
@@ -45,6 +46,7 @@ class Prepared:
     facts: tuple[str, ...]
     flops: float
     draws: bool = False
+    conclude: Callable[[nn.Module], dict[str, float]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

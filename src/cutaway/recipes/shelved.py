@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutaway.base.errors import BadInput
-from cutaway.data.corpus import RECORD, Corpus
+from cutaway.data.corpus import RECORD, Corpus, is_corpus
 from cutaway.data.documents import Joined
-from cutaway.recipes.stream import Reading
+from cutaway.recipes.stream import Reading, Stream
+from cutaway.recipes.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +42,11 @@ class Shelved:
                 f"validation; a vocabulary of {corpus.tokenizer.vocab:,}",
             ),
         )
+
+
+def corpus_at(path: str, *, vocabulary: Vocabulary, validation: float, template: str | None) -> Stream | Shelved:
+    """What stands at `path`: a prepared corpus, with the tokenizer that it was made with, or a text, for which
+    everything else is meant."""
+    if is_corpus(path):
+        return Shelved(path=path)
+    return Stream(path=path, vocabulary=vocabulary, validation=validation, template=template)

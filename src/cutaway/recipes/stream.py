@@ -21,13 +21,15 @@ PLAIN = "{% for message in messages %}{{ message.content }}\n{% endfor %}"  # th
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """A corpus in tokens. `marks`: digests, by which it is known again. `facts`: lines for a person."""
+    """A corpus in tokens. `marks`: digests, by which it is known again. `facts`: lines for a person. `text`: the whole
+    of it, where that was read at once."""
 
     tokenizer: Tokenizer
     training: Documents
     validation: Documents
     marks: dict[str, str]
     facts: tuple[str, ...]
+    text: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,4 +72,5 @@ class Stream:
                 f"{tokens[0]:,} tokens for training, {tokens[1]:,} for validation; {len(training) / tokens[0]:.2f} "
                 f"characters a token, a vocabulary of {tokenizer.vocab:,}",
             ),
+            text=text,
         )

@@ -126,6 +126,8 @@ class Training:
                 sample = prepared.sample(prepared.module)
                 run.sample(f"step-{index:08}", sample)
                 self.ended |= recipe.until is not None and line["val_loss"] <= recipe.until
+                if self.ended and prepared.conclude is not None:
+                    line |= prepared.conclude(prepared.module)
             last = time.perf_counter()
             if self.crew.first:
                 run.record(line)

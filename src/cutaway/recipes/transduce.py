@@ -20,12 +20,13 @@ import torch
 from torch import nn
 
 from cutaway.base.errors import BadInput
-from cutaway.base.seeds import seed_all
 from cutaway.data.batch import Batch
 from cutaway.data.pairs import Examples, joined, pair
 from cutaway.infer.save import save
 from cutaway.infer.seq2seq import Seq2Seq
 from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.nn.initialisation import Initialisation
+from cutaway.recipes.beginning import begun
 from cutaway.recipes.invented import Invented, Pair
 from cutaway.recipes.recipe import Prepared, Share
 from cutaway.recipes.sheet import Sheet
@@ -55,6 +56,7 @@ class Transduce:
     exact: int = 200
     shown: int = 6
     longest: int = 64
+    initialisation: Initialisation | None = None
 
     def __post_init__(self) -> None:
         if min(self.rows, self.exact, self.shown, self.longest) < 1:
@@ -64,8 +66,7 @@ class Transduce:
         training, held = self.corpus.read()
         tokenizer = _tokenizer(training, held, folder)
         spec = replace(self.model, vocab=tokenizer.vocab, start=START, ends=(END,))
-        seed_all(seed)
-        module = spec.build().to(device)
+        module = begun(spec, seed, device, self.initialisation)
         learned = [_ids(tokenizer, one) for one in training]
         unseen = [_ids(tokenizer, one) for one in held]
         told = [joined([_batch(one) for one in unseen[at : at + TOGETHER]]) for at in range(0, len(unseen), TOGETHER)]

@@ -15,6 +15,7 @@ from cutaway.nn.attention.cross import Cross
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Plain
+from cutaway.nn.initialisation import Xavier
 from cutaway.nn.norms import LayerNorm
 from cutaway.nn.positions import Sinusoidal
 from cutaway.recipes.recipe import Recipe
@@ -64,6 +65,7 @@ def translate(
             rows=rows,
             smoothing=0.1,
             exact=20,
+            initialisation=Xavier(),
         ),
         optimiser=Adam(rate=rate, betas=(0.9, 0.98), eps=1e-9),
         schedule=InverseSquareRoot.of_paper(dim, warmup),
