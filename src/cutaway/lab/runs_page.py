@@ -14,9 +14,11 @@ from typing import Any
 
 from cutaway.lab.page import Section, page
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 760, 320, 52, 28, 10  # pixels of a plot, and of the room around its curves
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 520, 300, 46, 20, 44, 10  # of a plot, and of the room around its curves
 COLOURS = ("#e8913a", "#2f7f8f", "#9c5fb5", "#5a9a3c", "#c4453c", "#4a6fd0", "#8a7a2a", "#c2569a")
 POINTS = 400  # of a curve; more than there are pixels would show nothing
+FEW = 40  # points of a curve are drawn as dots too: a lone one would not be seen
+BESIDE = "display: grid; gap: 0 .8rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr))"
 
 Curve = Sequence[tuple[float, float]]
 
@@ -50,10 +52,9 @@ def runs_page(runs: Sequence[Told]) -> str:
     sections = [
         Section(
             title="Validation loss" if over == "val" else "Training loss",
-            body=f'<div class="panel">{_legend(runs)}{plot(_curves(runs, "step", figure), "step")}</div>'
-            f'<div class="panel">{plot(_curves(runs, "seconds", figure), "seconds")}</div>',
-            note="Above over steps, below over seconds."
-            + ("" if over == "val" else " Each point is the mean of a stretch; the loss is drawn on a log scale."),
+            body=_legend(runs) + _beside(runs, figure),
+            note="Over steps, and over seconds. The loss is drawn on a log scale."
+            + ("" if over == "val" else " Of a long run each point is the mean of a stretch."),
         )
         for over, figure in (("val", "val_loss"), ("train", "loss"))
         if any(run.curve("step", figure) for run in runs)
@@ -64,6 +65,11 @@ def runs_page(runs: Sequence[Told]) -> str:
     if shown:
         sections.append(Section(title="What they write", body=shown))
     return page("Training runs", [f"{len(runs)} run{'s' * (len(runs) != 1)}, as their folders tell."], sections)
+
+
+def _beside(runs: Sequence[Told], figure: str) -> str:
+    panels = (f'<div class="panel">{plot(_curves(runs, over, figure), over)}</div>' for over in ("step", "seconds"))
+    return f'<div style="{BESIDE}">{"".join(panels)}</div>'
 
 
 def _written(run: Told) -> str:
@@ -106,22 +112,25 @@ def plot(curves: Sequence[Curve], axis: str) -> str:
 
     def place(x: float, y: float) -> str:
         down = (scale(high) - scale(y)) / (scale(high) - scale(low))
-        return f"{LEFT + x / right * (WIDTH - LEFT - 8):.1f},{TOP + down * (HEIGHT - TOP - BOTTOM):.1f}"
+        return f"{LEFT + x / right * (WIDTH - LEFT - RIGHT):.1f},{TOP + down * (HEIGHT - TOP - BOTTOM):.1f}"
 
     parts = []
     for tick in ticks(low, high):
         _, y = place(0, tick).split(",")
-        parts.append(f'<path class="frame" d="M{LEFT},{y}H{WIDTH - 8}"/>')
-        parts.append(f'<text class="faint" x="0" y="{y}">{tick:g}</text>')
+        parts.append(f'<path class="frame" d="M{LEFT},{y}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text class="faint" x="0" y="{y}" dominant-baseline="middle">{tick:g}</text>')
     for tick in ticks(0, right):
         x, _ = place(tick, high).split(",")
-        parts.append(f'<text class="faint" x="{x}" y="{HEIGHT - 8}" text-anchor="middle">{tick:g}</text>')
+        parts.append(f'<text class="faint" x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
     for index, curve in sound:
         points = " ".join(place(x, y) for x, y in curve)
         colour = COLOURS[index % len(COLOURS)]
         parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{points}"/>')
-    parts.append(f'<text class="faint" x="{WIDTH - 8}" y="{HEIGHT - 8}" text-anchor="end">{escape(axis)}</text>')
-    size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
+        if len(curve) <= FEW:
+            at = (place(x, y).split(",") for x, y in curve)
+            parts += [f'<circle fill="{colour}" cx="{x}" cy="{y}" r="2.6"/>' for x, y in at]
+    parts.append(f'<text class="faint" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(axis)}</text>')
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" style="width: 100%; height: auto; font-size: 12px"'
     return f'<svg role="img" aria-label="curves over {escape(axis)}" {size}>{"".join(parts)}</svg>'
 
 
