@@ -42,6 +42,7 @@ COMMANDS = {
     "train": Entry(module="cutaway.cli.train", function="train", help="Train a model by a recipe, or continue a run."),
     "runs": Entry(module="cutaway.cli.runs", function="runs", help="List, compare and plot training runs."),
     "recipes": Entry(module="cutaway.cli.recipes", function="recipes", help="List the training runs known by a name."),
+    "swap": Entry(module="cutaway.cli.swap", function="swap", help="Your own part in a real model, judged first."),
     "plan": Entry(module="cutaway.cli.plan", function="plan", help="What training a model takes on many devices."),
     "reproduce": Entry(
         module="cutaway.cli.reproduce", function="reproduce", help="A paper's number beside ours, computed here."

@@ -6,7 +6,7 @@ B batch · T position · V vocabulary.   Read next: infer/continuation.py, infer
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from cutaway.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[dict[str, Any]] | Sequence[int]
+Sampler = Callable[[Tensor, Decoding, random.Random, Sequence[int]], int]  # as `choose`
 
 
 class Language:
     """A model with its tokenizer: a decoder speaks, an encoder embeds. `source` is where it came from, for messages;
-    `pooling` how an encoder makes one vector of a text (None: the mean, as a unit vector)."""
+    `pooling` how an encoder makes one vector of a text (None: the mean, as a unit vector); `sampler` chooses tokens."""
 
     def __init__(
         self,
@@ -44,12 +45,14 @@ class Language:
         forms: Forms = FAST,
         source: str | None = None,
         pooling: Pooling | None = None,
+        sampler: Sampler = choose,
     ):
         self.module = module.eval()
         self.tokenizer = tokenizer
         self.forms = forms
         self.source = source
         self.pooling = pooling or Pooling()
+        self.sampler = sampler
         place = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.dtype, self.device = place.dtype, place.device
         self._sound = False  # whether the weights were looked through
@@ -170,7 +173,7 @@ class Language:
         for count in range(1, limit + 1):
             self._refuse_nan(logits_V)
             with torch.inference_mode():
-                token = choose(logits_V, decoding, draw, seen)
+                token = self.sampler(logits_V, decoding, draw, seen)
                 logprob = float(logits_V[token].float() - logits_V.float().logsumexp(0))
             seen.append(token)
             finish: FinishReason | None = "stop" if token in ends else None

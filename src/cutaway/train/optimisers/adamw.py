@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from cutaway.train.optimisers.adam import Form, fused, fusible, move
+from cutaway.train.optimisers.adam import Form, adam, fused, fusible, move
 from cutaway.train.optimisers.bounds import at_least, fractions
 from cutaway.train.optimisers.descent import Descent, Group, Pace
 from cutaway.train.optimisers.sorting import sort
@@ -50,6 +50,18 @@ class AdamW:
     ) -> None:
         if self.form == "fused" and fusible(weights, gradients):
             return fused(torch._fused_adamw_, weights, gradients, slots, pace, self.betas, self.eps)
+        if self.form == "readable":
+            for one in zip(weights, gradients, slots["first"], slots["second"], strict=True):
+                adamw(*one, pace, self.betas, self.eps)
+            return
         if pace.decay:
             torch._foreach_mul_(weights, 1 - pace.rate * pace.decay)
         move(self.form, weights, gradients, slots, pace, self.betas, self.eps)
+
+
+def adamw(
+    weight: Tensor, gradient: Tensor, first: Tensor, second: Tensor, pace: Pace, betas: tuple[float, float], eps: float
+) -> None:
+    """One weight, as the equations read; changes it and both means in place."""
+    weight.mul_(1 - pace.rate * pace.decay)
+    adam(weight, gradient, first, second, pace, betas, eps)

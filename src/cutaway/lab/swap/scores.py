@@ -1,0 +1,149 @@
+"""Probes of attention's scores: logarithms of weights differ as scores do, so the scale can be read off.
+
+log A_ts - log A_tu = scale * q_t . (k_s - k_u), whatever the softmax divides by.
+S key position · H query head · K head dim.   Read next: lab/swap/attend.py
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cutaway.lab.swap.part import Candidate, Probe
+from cutaway.lab.swap.sight import normal, weights
+from cutaway.lab.swap.trial import close
+from cutaway.ops.visible import Visible
+
+WIDTH = 5
+ONE = Visible(queries=(1,), keys=(WIDTH,))
+
+
+def _read(attend: Candidate, scale: float, softcap: float | None = None, size: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(products q . k_s, logarithms of the weights), each (S,) less its first."""
+    q, k = normal(1, 1, WIDTH, seed=4) * size, normal(WIDTH, 1, WIDTH, seed=5)
+    with torch.no_grad():
+        row_S = attend(q, k, torch.eye(WIDTH)[:, None], ONE, scale=scale, softcap=softcap)[0, 0].double()
+    products_S = (q[0, 0].double() * k[:, 0].double()).sum(-1)
+    logs_S = row_S.clamp(min=1e-300).log()
+    return products_S - products_S[0], logs_S - logs_S[0]
+
+
+def _effective(attend: Candidate, scale: float) -> tuple[float, bool]:
+    """The factor between products and scores, and whether there is one."""
+    products_S, logs_S = _read(attend, scale)
+    factor = float((products_S * logs_S).sum() / products_S.square().sum())
+    return factor, float((logs_S - factor * products_S).abs().max()) < 1e-3
+
+
+def _scale(attend: Candidate) -> str | None:
+    scales = (0.3, 0.8)
+    found = [_effective(attend, scale) for scale in scales]
+    if not all(proportional for _, proportional in found):
+        return None  # said by `_products`
+    got = [factor for factor, _ in found]
+
+    def is_like(*meant: float) -> bool:
+        return all(abs(one - other) < 1e-3 * max(1.0, abs(other)) for one, other in zip(got, meant, strict=True))
+
+    if is_like(*scales):
+        return None
+    root = WIDTH**-0.5
+    said = f"with scale {scales[0]} products are multiplied by {got[0]:.4g}"
+    if is_like(1.0, 1.0):
+        return f"{said}: the scale is ignored"
+    if is_like(root, root):
+        return f"{said}: 1/sqrt(width) in the place of `scale`"
+    if is_like(*(scale * root for scale in scales)):
+        return f"{said}: 1/sqrt(width) on top of `scale`"
+    if is_like(*(scale * scale for scale in scales)):
+        return f"{said}: the scale acts twice"
+    if is_like(*(1 / scale for scale in scales)):
+        return f"{said}: divided by the scale"
+    if is_like(*(scale * math.log(2) for scale in scales)):
+        return f"{said}: powers of 2 in the place of powers of e"
+    if is_like(*(scale**0.5 for scale in scales)):
+        return f"{said}: the root of the scale"
+    return f"{said}, with scale {scales[1]} by {got[1]:.4g}"
+
+
+def _products(attend: Candidate) -> str | None:
+    if all(_effective(attend, scale)[1] for scale in (0.3, 0.8)):
+        return None
+    one, other = (_read(attend, 0.5, size=size)[1] for size in (1.0, 3.0))
+    if close(one.float(), other.float(), 1e-3):
+        return "queries three times as long give the same weights: their length is taken out"
+    return "the weights' logarithms are not proportional to the products of query and keys"
+
+
+def _axis(attend: Candidate) -> str | None:
+    see = Visible(queries=(4,), keys=(4,), causal=False)
+    found_HTS = weights(attend, see, heads=2, groups=2)
+    ones = torch.ones(2, 4)
+    if close(found_HTS.sum(-1), ones):
+        return None
+    if close(found_HTS.sum(1), ones):
+        return "the softmax runs over queries: each key's weights sum to 1, not each query's"
+    if close(found_HTS.sum(0), torch.ones(4, 4)):
+        return "the softmax runs over heads: the heads' weights sum to 1, not each query's"
+    return None
+
+
+def _sum(attend: Candidate) -> str | None:
+    see = Visible(queries=(4,), keys=(4,), causal=False)
+    free_T = weights(attend, see)[0].sum(-1)
+    if not close(free_T, torch.ones(4)):
+        return f"a query's weights sum to {float(free_T[0]):.4g}, not to 1"
+    causal_T = weights(attend, Visible(queries=(4,), keys=(4,)))[0].sum(-1)
+    if not close(causal_T, torch.ones(4)):
+        return (
+            f"under a mask the first query's weights sum to {float(causal_T[0]):.4g}: hidden keys count below the line"
+        )
+    return None
+
+
+def _softcap(attend: Candidate) -> str | None:
+    cap, scale = 0.6, 0.5
+    _, free_S = _read(attend, scale)
+    _, got_S = _read(attend, scale, cap)
+    if close(got_S.float(), free_S.float(), 1e-4):
+        return "`softcap` is ignored"
+    q, k = normal(1, 1, WIDTH, seed=4), normal(WIDTH, 1, WIDTH, seed=5)
+    raw_S = (q[0, 0].double() * k[:, 0].double()).sum(-1)
+
+    def is_like(scores_S: Tensor) -> bool:
+        return close(got_S.float(), (scores_S - scores_S[0]).float(), 1e-3)
+
+    if not is_like(cap * torch.tanh(scale * raw_S / cap)):
+        spread = float(_read(attend, scale, cap, size=50.0)[1].abs().max())
+        if spread > 2 * cap * 1.01:
+            return f"with softcap {cap} two scores differ by {spread:.3g}, and bounded ones by {2 * cap} at most"
+        if is_like(torch.tanh(scale * raw_S / cap)):
+            return "tanh is not multiplied by the cap again"
+        if is_like(scale * cap * torch.tanh(raw_S / cap)):
+            return "the cap comes before the scale"
+        return "capped scores are not cap * tanh(score / cap)"
+    hidden_TS = weights(attend, Visible(queries=(3,), keys=(3,)), softcap=cap)[0]
+    if float(hidden_TS.triu(1).abs().max()) > 1e-5:
+        return "the cap comes after the mask: what is hidden is seen again"
+    return None
+
+
+def _overflow(attend: Candidate) -> str | None:
+    q, v = torch.full((2, 1, 1), 1000.0), torch.tensor([[[1.0]], [[2.0]]])
+    with torch.no_grad():
+        got = attend(q, torch.tensor([[[1.0]], [[2.0]]]), v, Visible(queries=(2,), keys=(2,)), scale=1.0)
+    if bool(got.isfinite().all()) and close(got, v):
+        return None
+    return "scores of 1,000 and 2,000 overflow: a softmax takes their maximum out first"
+
+
+AXIS = Probe(property="softmax axis", find=_axis)
+PROBES = (
+    Probe(property="weights sum to 1", find=_sum),
+    Probe(property="scale", find=_scale),
+    Probe(property="scores", find=_products),
+    Probe(property="softcap", find=_softcap),
+    Probe(property="large scores", find=_overflow),
+)

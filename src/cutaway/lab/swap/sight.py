@@ -1,0 +1,198 @@
+"""Probes of what attention looks at: its weights, read off by values that are unit vectors.
+
+With v_s the s-th unit vector, query t's output is its row of weights. So what sees what shows in which are zero.
+N tokens, flat · T query position · S key position · H query head · G kv head · K head dim
+Read next: lab/swap/scores.py, lab/swap/attend.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.lab.swap.part import Candidate, Probe
+from cutaway.lab.swap.trial import close
+from cutaway.ops.visible import Visible
+
+SEEN = 1e-5  # scores here are about 1, so that a key that is seen has a weight of some hundredths
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def weights(attend: Candidate, see: Visible, *, heads: int = 1, groups: int = 1, seed: int = 0, **told: Any) -> Tensor:
+    """(H, N, S): each query's weights over all keys of all sequences. Float32."""
+    keys = sum(see.keys)
+    q_NHK = normal(sum(see.queries), heads, keys, seed=seed) * keys**-0.5
+    k_SGK = normal(keys, groups, keys, seed=seed + 1)
+    v_SGK = torch.eye(keys)[:, None].expand(keys, groups, keys).contiguous()
+    with torch.no_grad():
+        return attend(q_NHK, k_SGK, v_SGK, see, **{"scale": 1.0, **told}).transpose(0, 1)
+
+
+def looked_at(attend: Candidate, see: Visible, **told: Any) -> Tensor:
+    """(T, S): whether a query takes anything from a key (of one sequence)."""
+    return weights(attend, see, **told)[0].nan_to_num().abs() > SEEN
+
+
+def reaches(t: int, seen_S: Tensor) -> str:
+    keys = [str(s) for s, one in enumerate(seen_S.tolist()) if one]
+    return f"query {t} takes from keys {{{', '.join(keys)}}}"
+
+
+def told_apart(got_TS: Tensor, see: Visible, also: dict[str, Tensor]) -> str | None:
+    """How what is seen differs from the rule; `also`: other rules, by what each would mean."""
+    right_TS = see.mask(0)
+    if torch.equal(got_TS, right_TS):
+        return None
+    for meaning, other_TS in also.items():
+        if torch.equal(got_TS, other_TS):
+            return meaning
+    t = int((got_TS != right_TS).any(-1).nonzero()[0])
+    return f"{reaches(t, got_TS[t])}, and should from {reaches(t, right_TS[t]).partition('keys ')[2]}"
+
+
+def _triangle(attend: Candidate) -> str | None:
+    see = Visible(queries=(5,), keys=(5,))
+    whole = torch.ones(5, 5, dtype=torch.bool)
+    also = {
+        "the mask is ignored: a query takes from keys that come after it": whole,
+        "the mask is shifted by one: a query takes from the key after it": whole.tril(1),
+        "the mask is shifted by one: a query does not take from its own key": whole.tril(-1),
+        "the mask is upside down: a query takes from what comes after it": whole.triu(),
+        "the mask is inverted: a query takes from exactly what is hidden from it": whole.triu(1),
+    }
+    return told_apart(looked_at(attend, see), see, also)
+
+
+def _own_key(attend: Candidate) -> str | None:
+    """By differences, in case the weights were not to be read: a later key must not count, the present one must."""
+    see = Visible(queries=(4,), keys=(4,))
+    q, k, v = normal(4, 1, 4), normal(4, 1, 4, seed=1), normal(4, 1, 4, seed=2)
+    moved = v.clone()
+    moved[2] += 1.0
+    with torch.no_grad():
+        change_N = (attend(q, k, moved, see, scale=0.5) - attend(q, k, v, see, scale=0.5)).flatten(1).abs().amax(1)
+    if bool((change_N[:2] > SEEN).any()):
+        return "changing the value at position 2 changes the outputs of earlier queries"
+    return None if bool((change_N[2:] > SEEN).all()) else "changing the value at position 2 changes too few outputs"
+
+
+def _offset(attend: Candidate) -> str | None:
+    for queries, keys in ((2, 5), (1, 4)):
+        see = Visible(queries=(queries,), keys=(keys,))
+        whole = torch.ones(queries, keys, dtype=torch.bool)
+        also = {
+            f"{queries} queries with {keys} keys are taken to stand at the start, not at the end": whole.tril(),
+            f"{queries} queries with {keys} keys: the mask is ignored": whole,
+            f"{queries} queries with {keys} keys: a query stands one key too early": whole.tril(keys - queries - 1),
+            f"{queries} queries with {keys} keys: a query stands one key too late": whole.tril(keys - queries + 1),
+        }
+        found = told_apart(looked_at(attend, see), see, also)
+        if found is not None:
+            return found
+    return None
+
+
+def _both_ways(attend: Candidate) -> str | None:
+    see = Visible(queries=(4,), keys=(4,), causal=False)
+    causal = torch.ones(4, 4, dtype=torch.bool).tril()
+    return told_apart(looked_at(attend, see), see, {"`see.causal` is ignored: always causal": causal})
+
+
+def _window(attend: Candidate) -> str | None:
+    for queries, keys, window in ((6, 6, 3), (2, 6, 3), (1, 6, 3)):
+        see = Visible(queries=(queries,), keys=(keys,), window=window)
+        also = {"`see.window` is ignored": Visible(queries=(queries,), keys=(keys,)).mask(0)}
+        for other in (window - 1, window + 1):
+            said = f"the window holds {other} keys, not {window}: it counts the query's own position"
+            also[said] = Visible(queries=(queries,), keys=(keys,), window=other).mask(0)
+        found = told_apart(looked_at(attend, see), see, also)
+        if found is not None:
+            return found
+    return None
+
+
+def _prefix(attend: Candidate) -> str | None:
+    see = Visible(queries=(5,), keys=(5,), prefix=(3,))
+    return told_apart(
+        looked_at(attend, see), see, {"`see.prefix` is ignored": Visible(queries=(5,), keys=(5,)).mask(0)}
+    )
+
+
+def _apart(attend: Candidate) -> str | None:
+    """Sequences of one batch do not see each other."""
+    for lengths in ((2, 2), (3, 2)):
+        see = Visible(queries=lengths, keys=lengths)
+        first = lengths[0]
+        seen_NS = weights(attend, see)[0].nan_to_num().abs() > SEEN
+        if bool(seen_NS[first:, :first].any()) or bool(seen_NS[:first, first:].any()):
+            return f"of two sequences of {lengths[0]} and {lengths[1]} tokens, one takes from the other"
+    return None
+
+
+def _ragged(attend: Candidate) -> str | None:
+    """Each sequence of a batch comes out as it does alone."""
+    for queries, keys in (((3, 3), (3, 3)), ((3, 1, 2), (3, 1, 2)), ((1, 2), (4, 3)), ((2, 1), (5, 2))):
+        q, k, v = normal(sum(queries), 2, 4), normal(sum(keys), 1, 4, seed=1), normal(sum(keys), 1, 4, seed=2)
+        alone, start, key = [], 0, 0
+        with torch.no_grad():
+            for many, held in zip(queries, keys, strict=True):
+                see = Visible(queries=(many,), keys=(held,))
+                parts = (q[start : start + many], k[key : key + held], v[key : key + held])
+                alone.append(attend(*parts, see, scale=0.5))
+                start, key = start + many, key + held
+            try:
+                together = attend(q, k, v, Visible(queries=queries, keys=keys), scale=0.5)
+            except Exception as error:
+                said = f"sequences of {queries} queries and {keys} keys in one batch end in {type(error).__name__}"
+                return f"{said}; each alone does not"
+        if not close(together, torch.cat(alone)):
+            return f"sequences of {queries} queries and {keys} keys come out otherwise in a batch than alone"
+    return None
+
+
+def heads_moved(attend: Candidate, heads: int, groups: int, which: str) -> list[list[int]]:
+    """For each kv head the query heads whose outputs move with it."""
+    see = Visible(queries=(3,), keys=(3,))
+    q, k, v = normal(3, heads, 4), normal(3, groups, 4, seed=1), normal(3, groups, 4, seed=2)
+    with torch.no_grad():
+        still, moved = attend(q, k, v, see, scale=0.5), []
+        for group in range(groups):
+            other_k, other_v = k.clone(), v.clone()
+            # Not by one and the same number: a softmax does not see that.
+            (other_k if which == "key" else other_v)[:, group] += normal(3, 4, seed=3)
+            change_H = (attend(q, other_k, other_v, see, scale=0.5) - still).abs().amax((0, 2))
+            moved.append([head for head, change in enumerate(change_H.tolist()) if not change < 1e-6])
+    return moved
+
+
+def _heads(attend: Candidate) -> str | None:
+    for heads, groups in ((4, 2), (6, 2), (6, 3), (2, 2), (3, 1)):
+        share = heads // groups
+        right = [list(range(group * share, (group + 1) * share)) for group in range(groups)]
+        for which in ("value", "key"):
+            got = heads_moved(attend, heads, groups, which)
+            if got == right:
+                continue
+            said = f"{heads} query heads, {groups} kv heads: {which} head 0 serves query heads {got[0]}"
+            if got == [list(range(group, heads, groups)) for group in range(groups)]:
+                return f"{said}: kv heads are repeated in turn (0, 1, 0, 1), not each beside itself (0, 0, 1, 1)"
+            return f"{said}, and should serve {right[0]}"
+    return None
+
+
+PROBES = (
+    Probe(property="head order", find=_heads),
+    Probe(property="mask", find=_triangle),
+    Probe(property="cache offset", find=_offset),
+    Probe(property="both ways", find=_both_ways),
+    Probe(property="window", find=_window),
+    Probe(property="prefix", find=_prefix),
+    Probe(property="causality", find=_own_key),
+    Probe(property="sequences apart", find=_apart),
+    Probe(property="ragged batches", find=_ragged),
+)

@@ -1,0 +1,83 @@
+"""Wrong versions are caught and named by the property that broke; right ones pass, whatever their style."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cutaway.lab.swap.judge import judge
+from cutaway.lab.swap.table import PARTS
+from cutaway.ops.forms import FAST
+
+from .attempts import RIGHT, WRONG
+
+
+def pairs(table):
+    return [pytest.param(part, name, id=f"{part}: {name}") for part, versions in table.items() for name in versions]
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize(("part", "name"), pairs(WRONG))
+def test_a_wrong_version_is_caught_and_named(part, name):
+    version, property = WRONG[part][name]
+    verdict = judge(PARTS[part], version)
+    assert not verdict.passed, "not caught"
+    assert verdict.broke == property, f"{verdict.broke}: {verdict.why}; also {verdict.others}; {verdict.case}"
+    assert verdict.case is not None or verdict.outcome == "raises" or part == "ops.attend"
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize(("part", "name"), pairs(RIGHT))
+def test_a_right_version_passes_whatever_its_style(part, name):
+    verdict = judge(PARTS[part], RIGHT[part][name])
+    assert verdict.passed, verdict
+    assert ("bias" in " ".join(verdict.notes)) == (part == "ops.attend" and name in ("sdpa", "loops"))
+
+
+@pytest.mark.parametrize("part", [name for name in PARTS if name != "infer.choose"])
+def test_our_own_forms_pass(part):
+    one = PARTS[part]
+    for form in (one.ours, getattr(FAST, one.place or "", one.ours)):
+        verdict = judge(one, form)
+        assert verdict.passed, verdict
+
+
+def test_a_wrong_one_comes_with_its_smallest_case():
+    def norm(x, weight, *, eps, offset=0.0):
+        return x / (x.square().mean(-1, keepdim=True).sqrt() + eps) * (weight + offset)
+
+    verdict = judge(PARTS["ops.rms_norm"], norm)
+    assert (verdict.outcome, verdict.broke) == ("fails", "eps")
+    assert verdict.case is not None and verdict.case.place == "output[0, 1]" or verdict.case.place.startswith("output")
+    assert "eps=0.5" in verdict.case.what and "x" in verdict.case.inputs
+
+
+def test_a_fault_that_no_probe_knows_still_fails():
+    def gate(gate, up, activation):
+        right = FAST.gate(gate.clone(), up, activation)
+        return right + 0.01 * (gate.shape == (3, 5))  # only this shape
+
+    verdict = judge(PARTS["ops.gate"], gate)
+    assert verdict.outcome == "fails" and verdict.case is not None and "(3, 5)" in verdict.case.what
+
+
+def test_signatures_and_what_is_not_written():
+    def two(q, k):
+        raise NotImplementedError
+
+    assert judge(PARTS["ops.attend"], two).outcome == "signature"
+    assert "scale" in judge(PARTS["ops.attend"], lambda q, k, v, see: q).message
+    assert judge(PARTS["ops.attend"], 3).outcome == "signature"
+
+    def empty(x, cos, sin, interleaved=False):
+        raise NotImplementedError
+
+    assert judge(PARTS["ops.rotate"], empty).outcome == "not written"
+
+
+def test_an_exception_is_the_verdict():
+    def norm(x, weight, *, eps, offset=0.0):
+        return torch.ones(3) @ torch.ones(4)
+
+    verdict = judge(PARTS["ops.rms_norm"], norm)
+    assert verdict.outcome == "raises" and "RuntimeError" in verdict.message
