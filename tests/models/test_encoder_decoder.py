@@ -56,6 +56,7 @@ SHALLOW = original(layers=1)
 VALUES = {
     "original": original(),
     "t5": t5(),
+    "one table and a bias": original(layers=1, head_bias=True),
     "tables of their own": original(source_vocab=29, tied=False, head_bias=True),
     "learned positions, one block that does not look": replace(
         SHALLOW,
@@ -273,7 +274,6 @@ BOTH_WAYS = RelativeBias(heads=4, causal=False)
         {"source_vocab": 0},
         {"start": 41},
         {"ends": (-1,)},
-        {"head_bias": True},
         {"dropout": 1.0},
         {"encoder": VALUES["t5"].decoder},
         {"decoder": VALUES["t5"].encoder},

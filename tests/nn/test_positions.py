@@ -7,6 +7,7 @@ import torch
 from transformers import LlamaConfig
 from transformers.models.distilbert.modeling_distilbert import create_sinusoidal_embeddings
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
 
 from cutaway.base.errors import BadInput
 from cutaway.base.values import from_plain, to_plain
@@ -23,6 +24,7 @@ def test_learned_positions_against_their_oracle():
 
 def test_waves_against_their_oracle():
     check_sinusoidal(lambda dim: Sinusoidal(length=7).build(dim))
+    check_sinusoidal(lambda dim: Sinusoidal(length=7, interleaved=False).build(dim), interleaved=False)
 
 
 def test_waves_equal_transformers():
@@ -30,6 +32,13 @@ def test_waves_equal_transformers():
     create_sinusoidal_embeddings(50, 16, expected)
     # float32 angles of up to 50 radians against float64 ones
     torch.testing.assert_close(Sinusoidal(length=50).build(16)(torch.arange(50)), expected, rtol=0, atol=1e-5)
+
+
+def test_waves_in_halves_equal_transformers():
+    # float32 angles of up to 50 radians against float64 ones
+    expected = MarianSinusoidalPositionalEmbedding(50, 16).create_weight()
+    waves = Sinusoidal(length=50, interleaved=False).build(16)(torch.arange(50))
+    torch.testing.assert_close(waves, expected, rtol=0, atol=1e-5)
 
 
 def test_costs():

@@ -44,8 +44,9 @@ class Sequences(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoder:
     """`start`: the id that every target begins with; `ends`: those that end one. `source_vocab`: that of the encoder's
-    own table; None: both sides share one. `tied`: the head is the decoder's table. `head_scale`: what goes into the
-    head is multiplied by it. `embedding_scale`: what rows of the tables are multiplied by (2017: sqrt(dim)).
+    own table; None: both sides share one. `tied`: the head is the decoder's table. `head_bias`: added to the logits,
+    tied or not. `head_scale`: what goes into the head is multiplied by it. `embedding_scale`: what rows of the tables
+    are multiplied by (2017: sqrt(dim)).
     """
 
     vocab: int
@@ -70,8 +71,6 @@ class EncoderDecoder:
                 raise BadInput(f"{max(ids)} is no id of {self.vocab}", field=f"EncoderDecoder.{name}")
         if not 0.0 <= self.dropout < 1.0:
             raise BadInput(f"must be in [0, 1), is {self.dropout}", field="EncoderDecoder.dropout")
-        if self.tied and self.head_bias:
-            raise BadInput("a tied head has no bias", field="EncoderDecoder.head_bias")
         if any(block.cross is not None for block in self.encoder.blocks):
             raise BadInput(
                 "a block of the encoder looks across: there is nothing there", field="EncoderDecoder.encoder"
@@ -117,6 +116,7 @@ class EncoderDecoderModel(nn.Module):
         self.encoder = spec.encoder.build(spec.dim, spec.dropout)
         self.decoder = spec.decoder.build(spec.dim, spec.dropout)
         self.head = None if spec.tied else Linear(spec.dim, spec.vocab, bias=spec.head_bias)
+        self.bias = nn.Parameter(torch.zeros(spec.vocab)) if spec.tied and spec.head_bias else None
 
     def forward(
         self, ids_N: Tensor, context: Context, rows_X: Tensor | None = None, *, source: Sequences | None = None
@@ -166,7 +166,10 @@ class EncoderDecoderModel(nn.Module):
     def logits(self, x_ND: Tensor, context: Context) -> Tensor:
         """Scores (N, V) of the next token, from the residual behind any block of the decoder."""
         x_ND = self._before_head(x_ND, context)
-        return self.embedding.logits(x_ND, context) if self.head is None else self.head(x_ND, context)
+        if self.head is not None:
+            return self.head(x_ND, context)
+        logits_NV = self.embedding.logits(x_ND, context)
+        return logits_NV if self.bias is None else logits_NV + self.bias
 
     def scored(self, x_ND: Tensor, context: Context, score: Callable[..., Tensor]) -> Tensor:
         """What `score(x_ND, weight_VD, bias_V=...)` makes of the residual behind the last block and of the head's own
@@ -174,7 +177,7 @@ class EncoderDecoderModel(nn.Module):
         head = self.embedding if self.head is None else self.head
         if not isinstance(head, Embedding | Linear):
             return score(self.logits(x_ND, context), None)
-        bias_V = head.bias if isinstance(head, Linear) else None
+        bias_V = head.bias if isinstance(head, Linear) else self.bias
         return score(self._before_head(x_ND, context), head.weight, bias_V=bias_V)
 
     def _before_head(self, x_ND: Tensor, context: Context) -> Tensor:

@@ -1,7 +1,8 @@
 """Where a token stands: a vector added to its embedding (learned, sinusoidal), or a turn of queries and keys (rotary).
 
 Learned: Gehring et al. 2017 (arXiv 1705.03122), GPT-1 and GPT-2. Sinusoidal: Vaswani et al. 2017 (arXiv 1706.03762),
-section 3.5:   PE(p, 2i) = sin(p / 10000^(2i / D)),   PE(p, 2i + 1) = cos(p / 10000^(2i / D)). Rotary: see ops/rope.py.
+section 3.5:   PE(p, 2i) = sin(p / 10000^(2i / D)),   PE(p, 2i + 1) = cos(p / 10000^(2i / D)); their own program, and
+Marian after it, lay all sines before all cosines. Rotary: see ops/rope.py.
 N tokens, flat · D model dim · W rotary width.   Read next: nn/rope_scaling.py, nn/attention/grouped.py
 """
 
@@ -57,9 +58,11 @@ class LearnedPositions(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Sinusoidal:
-    """Fixed waves, computed when asked for. `length` is what a model declares as its limit; the waves have none."""
+    """Fixed waves, computed when asked for. `length` is what a model declares as its limit; the waves have none.
+    `interleaved`: each sine stands beside its cosine, as the paper says; else all sines come first (Marian)."""
 
     length: int
+    interleaved: bool = True
 
     def __post_init__(self) -> None:
         _check_length(self.length, "Sinusoidal")
@@ -84,7 +87,8 @@ class SinusoidalPositions(nn.Module):
         wide = torch.promote_types(positions_N.dtype, torch.float32)
         exponents = torch.arange(0, self.dim, 2, device=positions_N.device).to(wide) / self.dim
         angles = positions_N.to(wide)[:, None] / 10000.0**exponents
-        return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
+        waves = torch.stack((angles.sin(), angles.cos()), -1)
+        return (waves if self.spec.interleaved else waves.transpose(-1, -2)).flatten(-2)
 
 
 class Passing(Protocol):

@@ -38,6 +38,12 @@ def test_wrong_waves_are_found(change):
         check_sinusoidal(lambda dim: Waves(dim, change))
 
 
+def test_the_layout_of_waves_is_looked_at():
+    check_sinusoidal(lambda dim: Waves(dim, lambda y, p: torch.cat((y[..., 0::2], y[..., 1::2]), -1)), False)
+    with pytest.raises(AssertionError):
+        check_sinusoidal(lambda dim: Waves(dim, lambda y, p: y), False)
+
+
 class Table(nn.Module):
     def __init__(self, length, dim, pick):
         super().__init__()

@@ -19,6 +19,7 @@ HEAD = 6
         Place(name="a", part=(1, 3), transposed=True),
         Place(name="a", paired=True),
         Place(name="a", added=1.0),
+        Place(name="a", lone=True),
     ],
     ids=str,
 )

@@ -90,6 +90,18 @@ T5 = {
     "decoder_start_token_id": 0,
     "eos_token_id": [1, 3],
 }
+MARIAN = {
+    "vocab_size": 67,
+    "d_model": 24,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 40,
+    "decoder_ffn_dim": 28,
+    "max_position_embeddings": 32,
+    "decoder_start_token_id": 66,
+}
 DEEPSEEK = LLAMA | {
     "num_key_value_heads": 3,
     "head_dim": None,
@@ -124,6 +136,7 @@ BASES: dict[str, dict[str, Any]] = {
     "openai-gpt": GPT | {"afn": "gelu"},
     "bert": BERT,
     "t5": T5,
+    "marian": MARIAN,
 }
 
 

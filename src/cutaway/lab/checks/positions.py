@@ -19,22 +19,26 @@ from cutaway.nn.rope_scaling import DynamicNtk, LinearScaling, Llama3Scaling, Ya
 Frequencies = Callable[[Rope, int | None], Tensor]  # a rope and its prompt's length -> (W / 2,)
 
 
-def sinusoidal_oracle(positions: np.ndarray, dim: int) -> np.ndarray:
+def sinusoidal_oracle(positions: np.ndarray, dim: int, interleaved: bool = True) -> np.ndarray:
     y = np.empty((len(positions), dim))
     for n, position in enumerate(positions):
         for index in range(0, dim, 2):
             angle = float(position) / 10000.0 ** (index / dim)
-            y[n, index], y[n, index + 1] = math.sin(angle), math.cos(angle)
+            sine, cosine = (index, index + 1) if interleaved else (index // 2, (dim + index) // 2)
+            y[n, sine], y[n, cosine] = math.sin(angle), math.cos(angle)
     return y
 
 
-def check_sinusoidal(build: Callable[[int], nn.Module]) -> None:
-    """Raises AssertionError if `build(dim)` does not turn positions (N,) into waves (N, D)."""
+def check_sinusoidal(build: Callable[[int], nn.Module], interleaved: bool = True) -> None:
+    """Raises AssertionError if `build(dim)` does not turn positions (N,) into waves (N, D).
+
+    `interleaved`: whether each sine stands beside its cosine, or all sines come first.
+    """
     for dim in (2, 4, 10):
         for positions in ([0], [0, 1, 5, 2], [3000], []):
             positions_N = torch.tensor(positions, dtype=torch.int64)
             # Float32 angles of 3,000 radians are off by 1e-4.
-            expected = sinusoidal_oracle(positions_N.numpy(), dim)
+            expected = sinusoidal_oracle(positions_N.numpy(), dim, interleaved)
             expect_close(f"waves of dim {dim}", build(dim)(positions_N), expected, 5e-4)
             # Positions in float64 ask for waves in float64.
             expect_close(f"float64 waves of dim {dim}", build(dim)(positions_N.double()), expected, 1e-11)

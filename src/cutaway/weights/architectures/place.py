@@ -2,8 +2,8 @@
 
 The forms that occur: GPT's Conv1D stores matrices transposed, (inputs, outputs); GPT-2 keeps query, key and value as
 one matrix; llama.cpp reorders the rows of Llama's queries and keys so that the two dims that rotate together lie next
-to each other; it adds the 1 to Gemma's norm weights; transformers 5 can stack a layer's experts in one tensor. Each is
-undone on reading, and all but the last redone on writing.
+to each other; it adds the 1 to Gemma's norm weights; Marian's bias of the logits is a matrix of one row; transformers 5
+can stack a layer's experts in one tensor. Each is undone on reading, and all but the last redone on writing.
 
 R rows (outputs) · C columns (inputs).   Read next: weights/architectures/gpt2.py
 """
@@ -24,6 +24,7 @@ NUMBER = re.compile(r"\.(\d+)(?=\.)")
 class Place:
     """`part`: which of how many equal parts, along the outputs. `transposed`: matrices are (inputs, outputs).
     `paired`: the rows of each head are in the order of interleaved rotation. `added`: what the file adds to the weight.
+    `lone`: the file holds our vector as a matrix of one row.
     `stacked`: the file holds the matrices of all experts of a layer as one tensor, in which ours has number `row`.
     """
 
@@ -32,18 +33,21 @@ class Place:
     transposed: bool = False
     paired: bool = False
     added: float = 0.0
+    lone: bool = False
     stacked: bool = False
     row: int = 0
 
     def shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
         """The shape in the file of a parameter that has shape `ours` here; of a stacked one, that of one row."""
+        if self.lone:
+            return (1, *ours)
         rows, *columns = ours
         held = (rows * self.part[1], *columns)
         return held[::-1] if self.transposed else held
 
     def take(self, held: Tensor, head_dim: int) -> Tensor:
         """Our parameter, from what the file holds (a view of it where nothing has to move)."""
-        held = held[self.row] if self.stacked else held
+        held = held[self.row] if self.stacked else held[0] if self.lone else held
         held = held.T if self.transposed and held.ndim == 2 else held
         index, parts = self.part
         ours = held.unflatten(0, (parts, -1))[index] if parts > 1 else held
@@ -59,6 +63,8 @@ class Place:
             held = held[pairs(held.shape[0], head_dim).to(held.device)]
         if self.added:
             held = held + self.added
+        if self.lone:
+            return held[None]
         return held.T if self.transposed and held.ndim == 2 else held
 
 

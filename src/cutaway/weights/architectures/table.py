@@ -16,6 +16,7 @@ from cutaway.weights.architectures.gemma2 import GEMMA2
 from cutaway.weights.architectures.gemma3 import GEMMA3, WITH_PICTURES
 from cutaway.weights.architectures.gpt2 import GPT2
 from cutaway.weights.architectures.llama import LLAMA
+from cutaway.weights.architectures.marian import MARIAN
 from cutaway.weights.architectures.mistral import MISTRAL
 from cutaway.weights.architectures.mixtral import MIXTRAL
 from cutaway.weights.architectures.openai_gpt import OPENAI_GPT
@@ -42,6 +43,7 @@ ARCHITECTURES = {
     "openai-gpt": OPENAI_GPT,
     "bert": BERT,
     "t5": T5,
+    "marian": MARIAN,
 }
 
 

@@ -1,0 +1,318 @@
+"""Twins: tiny Marians of transformers with random weights, saved by it and read by us, and the other way round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cutaway.base.errors import BadInput
+from cutaway.data.batch import Batch
+from cutaway.infer.seq2seq import Seq2Seq
+from cutaway.models.encoder_decoder import EncoderDecoder, EncoderDecoderModel
+from cutaway.nn.cache import ContiguousCache
+from cutaway.nn.context import Context
+from cutaway.ops.forms import FAST, READABLE, Forms
+from cutaway.weights.architectures.marian import MARIAN
+from cutaway.weights.architectures.table import home_of
+from cutaway.weights.fields import Fields
+from cutaway.weights.huggingface import read_folder
+from cutaway.weights.saving import write_folder
+
+transformers.utils.logging.disable_progress_bar()
+
+VOCAB, END, PAD = 61, 0, 60
+ENDS = range(0, 50, 5)
+SOURCES, TARGETS = (9, 1, 14, 5), (6, 11, 1, 8)
+SMALL = {
+    "vocab_size": VOCAB,
+    "d_model": 24,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 40,
+    "decoder_ffn_dim": 40,
+    "max_position_embeddings": 32,
+    "activation_function": "swish",
+    "scale_embedding": True,
+    "decoder_start_token_id": PAD,
+    "pad_token_id": PAD,
+    "eos_token_id": END,
+    "forced_eos_token_id": None,
+}
+OPTIONS = {
+    "as published": {},
+    "relu": {"activation_function": "relu"},
+    "not scaled": {"scale_embedding": False},
+    "sides of different sizes": {"encoder_attention_heads": 2, "decoder_ffn_dim": 28, "decoder_layers": 1},
+}
+# Both work in float32 on logits of about 1 to 10, in four layers of width 24, and add up in different orders. Waves
+# in the other layout, or sums without their norms, move logits by 1e-1 and more.
+CLOSE = {"atol": 3e-5, "rtol": 3e-5}
+
+
+@dataclass
+class Twin:
+    theirs: Any
+    ours: EncoderDecoderModel
+    spec: EncoderDecoder
+    folder: Path
+    sources: list[Tensor]
+    targets: list[Tensor]
+
+    @torch.no_grad()
+    def expected(self) -> Tensor:
+        """Their logits (N, V): one padded and masked batch."""
+        pad = torch.nn.utils.rnn.pad_sequence
+        made = self.theirs(
+            input_ids=pad(self.sources, batch_first=True, padding_value=PAD),
+            attention_mask=pad([torch.ones_like(one) for one in self.sources], batch_first=True),
+            decoder_input_ids=pad(self.targets, batch_first=True, padding_value=PAD),
+        ).logits
+        return torch.cat([row[: len(target)] for row, target in zip(made, self.targets, strict=True)])
+
+    def batch(self) -> Batch:
+        source = Batch(ids_N=torch.cat(self.sources), lengths=tuple(map(len, self.sources)))
+        return Batch(ids_N=torch.cat(self.targets), lengths=tuple(map(len, self.targets)), source=source)
+
+    @torch.no_grad()
+    def full(self, forms: Forms = FAST) -> Tensor:
+        batch = self.batch()
+        return self.ours(batch.ids_N, Context.of(batch.lengths, forms=forms), source=batch.source)[0]
+
+    @torch.no_grad()
+    def cached(self) -> Tensor:
+        cache, batch = ContiguousCache(self.spec.streams(), sequences=len(self.targets), capacity=2), self.batch()
+        parts: list[list[Tensor]] = [[] for _ in self.targets]
+        for step in range(max(batch.lengths)):
+            ids = [one[step : step + 1] for one in self.targets]
+            counts = tuple(map(len, ids))
+            made, _ = self.ours(torch.cat(ids), Context.of(counts, cache=cache), source=None if step else batch.source)
+            for found, part in zip(parts, made.split(counts), strict=True):
+                found.append(part)
+        return torch.cat([part for found in parts for part in found])
+
+
+def randomise(model: torch.nn.Module) -> None:
+    """Numbers large enough that every part shows in the logits, the bias of the logits included."""
+    for name, parameter in model.named_parameters():
+        if "embed_positions" in name:
+            continue
+        noise = torch.randn_like(parameter)
+        if "shared" in name:
+            parameter.data = 0.3 * noise
+        elif parameter.ndim == 2:
+            parameter.data = noise * 1.2 / max(parameter.shape) ** 0.5
+        else:
+            # Norms of both signs: else a tied head says each token again and again.
+            parameter.data = 0.3 * noise if name.endswith("bias") else noise.sign() + 0.3 * noise
+    model.final_logits_bias.normal_(std=0.5)
+
+
+@pytest.fixture
+def make_twin(tmp_path: Path) -> Callable[..., Twin]:
+    def make(seed: int = 5, **options: Any) -> Twin:
+        torch.manual_seed(seed)
+        theirs = transformers.MarianMTModel(transformers.MarianConfig(**(SMALL | options))).eval()
+        randomise(theirs)
+        theirs.save_pretrained(tmp_path / "theirs")
+        ours, spec = read_folder(tmp_path / "theirs", device="cpu")
+        sources = [torch.cat([torch.randint(1, PAD, (n - 1,)), torch.tensor([END])]) for n in SOURCES]
+        targets = [torch.cat([torch.tensor([PAD]), torch.randint(1, PAD, (n - 1,))]) for n in TARGETS]
+        return Twin(theirs, ours, spec, tmp_path, sources, targets)
+
+    return make
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_twin(options, make_twin):
+    twin = make_twin(**options)
+    expected = twin.expected()
+    assert expected.std() > 0.3, "logits this flat would hide mistakes"
+    torch.testing.assert_close(twin.full(), expected, **CLOSE)
+    torch.testing.assert_close(twin.full(READABLE), expected, **CLOSE)
+    torch.testing.assert_close(twin.cached(), expected, **CLOSE)
+    assert twin.spec.head_bias and bool(twin.ours.bias.any())
+
+
+def theirs_again(folder: Path) -> Any:
+    theirs, told = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
+    return theirs.eval()
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_what_we_write_is_read_as_the_same_model(options, make_twin):
+    twin = make_twin(**options)
+    write_folder(twin.ours, twin.spec, twin.folder / "ours")
+    again, spec = read_folder(twin.folder / "ours", device="cpu")
+    assert spec == twin.spec
+    assert all(torch.equal(one, other) for one, other in zip(again.parameters(), twin.ours.parameters(), strict=True))
+    theirs = theirs_again(twin.folder / "ours")
+    back = replace(twin, theirs=theirs)
+    torch.testing.assert_close(back.expected(), twin.expected(), **CLOSE)
+    assert (theirs.config.decoder_start_token_id, theirs.config.eos_token_id) == (PAD, END)
+    assert theirs.config.forced_eos_token_id is None
+
+
+def test_a_model_without_a_bias_of_its_logits_is_written_without(make_twin):
+    twin = make_twin()
+    spec = replace(twin.spec, head_bias=False)
+    bare = spec.build().eval()
+    bare.load_state_dict({name: held for name, held in twin.ours.state_dict().items() if name != "bias"})
+    write_folder(bare, spec, twin.folder / "ours")
+    assert "final_logits_bias" not in load_file(twin.folder / "ours" / "model.safetensors")
+    assert read_folder(twin.folder / "ours", device="cpu")[1] == spec
+    back = replace(twin, theirs=theirs_again(twin.folder / "ours"), ours=bare)
+    torch.testing.assert_close(back.expected(), back.full(), **CLOSE)
+    torch.testing.assert_close(back.full(), twin.full() - twin.ours.bias, **CLOSE)
+
+
+def test_an_old_checkpoint_with_its_surplus_is_read(make_twin):
+    """As the first programs wrote them: the table four times, and the waves as tables."""
+    twin = make_twin()
+    path = twin.folder / "theirs" / "model.safetensors"
+    held = load_file(path)
+    names = [f"model.{stack}.embed_tokens.weight" for stack in ("encoder", "decoder")] + ["lm_head.weight"]
+    held |= {name: held["model.shared.weight"].clone() for name in names}
+    held |= {f"model.{stack}.embed_positions.weight": torch.randn(32, 24) for stack in ("encoder", "decoder")}
+    save_file(held, path, metadata={"format": "pt"})
+    again, _ = read_folder(twin.folder / "theirs", device="cpu")
+    assert all(torch.equal(one, other) for one, other in zip(again.parameters(), twin.ours.parameters(), strict=True))
+    for name in names:
+        wrong = held | {name: held[name] + 1}
+        save_file(wrong, path, metadata={"format": "pt"})
+        with pytest.raises(BadInput, match=name.replace(".", r"\.") + ".*differs"):
+            read_folder(twin.folder / "theirs", device="cpu")
+
+
+def test_the_trunk_alone_is_read_without_a_bias(make_twin):
+    twin = make_twin()
+    twin.theirs.model.save_pretrained(twin.folder / "trunk")
+    ours, spec = read_folder(twin.folder / "trunk", device="cpu")
+    assert spec == replace(twin.spec, head_bias=False)
+    torch.testing.assert_close(replace(twin, ours=ours).full() + twin.ours.bias, twin.full(), **CLOSE)
+
+
+def theirs_written(twin: Twin, most: int, **options: Any) -> list[list[int]]:
+    """What transformers generates for each source, alone, without its start and its padding."""
+    made = []
+    for source in twin.sources:
+        ids = twin.theirs.generate(
+            source[None], attention_mask=torch.ones_like(source[None]), max_new_tokens=most, do_sample=False, **options
+        )[0, 1:].tolist()
+        end = next((at for at, id in enumerate(ids) if id in ENDS), len(ids))
+        made.append(ids[: end + 1])
+    return made
+
+
+def test_what_is_written_is_theirs(make_twin):
+    lengths = set()
+    for seed in range(3):
+        twin = make_twin(seed, eos_token_id=list(ENDS))  # many ends, so that targets differ in length
+        writer, sources = Seq2Seq(twin.ours), [source.tolist() for source in twin.sources]
+        for beams, penalty in ((1, 1.0), (3, 1.0), (4, 0.6)):
+            told = {"num_beams": beams} if beams == 1 else {"num_beams": beams, "length_penalty": penalty}
+            answers = writer.generate(sources, max_tokens=12, beams=beams, length_penalty=penalty)
+            assert [list(answer.tokens) for answer in answers] == theirs_written(twin, 12, **told), (seed, beams)
+            lengths |= {len(answer.tokens) for answer in answers}
+    assert len(lengths) > 3, "targets that all end alike would hide mistakes"
+
+
+PUBLISHED = {  # the fields of opus-mt-en-de's config.json that say something
+    "activation_dropout": 0.0,
+    "activation_function": "swish",
+    "add_bias_logits": False,
+    "add_final_layer_norm": False,
+    "architectures": ["MarianMTModel"],
+    "attention_dropout": 0.0,
+    "bad_words_ids": [[58100]],
+    "bos_token_id": 0,
+    "d_model": 512,
+    "decoder_attention_heads": 8,
+    "decoder_ffn_dim": 2048,
+    "decoder_layers": 6,
+    "decoder_start_token_id": 58100,
+    "dropout": 0.1,
+    "encoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
+    "encoder_layers": 6,
+    "eos_token_id": 0,
+    "extra_pos_embeddings": 58101,
+    "is_encoder_decoder": True,
+    "max_length": 512,
+    "max_position_embeddings": 512,
+    "model_type": "marian",
+    "normalize_before": False,
+    "normalize_embedding": False,
+    "num_beams": 6,
+    "num_hidden_layers": 6,
+    "pad_token_id": 58100,
+    "scale_embedding": True,
+    "static_position_embeddings": True,
+    "vocab_size": 58101,
+}
+
+
+def test_a_published_config_is_read():
+    spec = MARIAN.spec(Fields(PUBLISHED, "config.json"))
+    assert (spec.vocab, spec.dim, spec.start, spec.ends) == (58101, 512, 58100, (0,))
+    assert len(spec.encoder.blocks) == len(spec.decoder.blocks) == 6 and spec.encoder.length == 512
+    architecture, config = home_of(spec)
+    assert architecture is MARIAN and json.loads(json.dumps(config)) == config
+    # 58,101 x 512, six times 3,152,384 and six times 4,204,032, and the bias: what opus-mt-en-de has without its waves.
+    assert spec.cost(1, 1).parameters == 58101 * 513 + 6 * (3152384 + 4204032)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("normalize_before", True),
+        ("normalize_embedding", True),
+        ("add_final_layer_norm", True),
+        ("static_position_embeddings", False),
+        ("share_encoder_decoder_embeddings", False),
+        ("tie_word_embeddings", False),
+        ("is_encoder_decoder", False),
+        ("decoder_vocab_size", VOCAB + 1),
+        ("activation_function", "softsign"),
+        ("encoder_attention_heads", 5),
+        ("d_model", 25),
+        ("decoder_start_token_id", VOCAB),
+        ("eos_token_id", []),
+        ("scale_embedding", "yes"),
+        ("decoder_layers", 0),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_its_field(field, value):
+    fields = Fields(SMALL | {field: value}, "config.json")
+    with pytest.raises(BadInput) as refusal:
+        fields.told(lambda: MARIAN.spec(fields))
+    assert refusal.value.field == field and refusal.value.source == "config.json"
+
+
+def test_waves_side_by_side_have_no_home():
+    spec = MARIAN.spec(Fields(SMALL, "config.json"))
+    beside = replace(spec.encoder.positions, interleaved=True)
+    with pytest.raises(BadInput, match="no architecture"):
+        home_of(replace(spec, encoder=replace(spec.encoder, positions=beside)))
+
+
+def test_it_runs_where_there_is_no_memory(make_twin):
+    twin = make_twin()
+    module, _ = read_folder(twin.folder / "theirs", device="meta")
+    source = Batch(ids_N=torch.zeros(5, dtype=torch.long, device="meta"), lengths=(2, 3))
+    cache = ContiguousCache(twin.spec.streams(), sequences=2, device="meta")
+    for step in range(2):
+        ids = torch.zeros(2, dtype=torch.long, device="meta")
+        context = Context.of((1, 1), cache=cache, device="meta")
+        assert module(ids, context, source=None if step else source)[0].shape == (2, VOCAB)
