@@ -9,6 +9,9 @@ from torch import Tensor
 
 from cutaway.base.errors import BadInput
 from cutaway.nn.context import Context
+from cutaway.nn.experts.mixture import Experts
+from cutaway.nn.experts.routers import SigmoidTopK
+from cutaway.nn.feedforward import Gated
 from cutaway.weights.assemble import Shape, as_dtype, assemble, hollow, parameters_of
 
 
@@ -48,6 +51,15 @@ def test_assembled_is_the_same_model(tiny):
     assert torch.equal(made(ids, Context.of((9,)))[0], model(ids, Context.of((9,)))[0])
     made.embedding.weight.data.zero_()
     assert source.numbers["embedding.weight"].abs().sum() > 0, "a copy, not the source's own memory"
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_takes_no_gradient_takes_none_when_it_is_read(tiny, device):
+    feed = Experts(count=2, expert=Gated(hidden=4), router=SigmoidTopK(top_k=1))
+    spec = replace(tiny, blocks=(replace(tiny.blocks[0], feed=feed),))
+    made = assemble(spec, Remembered(dict(spec.build().state_dict())), None, device)
+    still = [name for name, parameter in made.named_parameters() if not parameter.requires_grad]
+    assert still == ["blocks.0.feed.router.bias"]
 
 
 def test_on_the_meta_device_nothing_is_read(tiny):

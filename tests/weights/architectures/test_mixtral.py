@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from transformers import MixtralConfig
 
@@ -7,6 +9,7 @@ from cutaway.base.errors import BadInput
 from cutaway.nn.experts.mixture import Experts
 from cutaway.weights.architectures.mixtral import spec
 from cutaway.weights.fields import Fields
+from cutaway.weights.huggingface import read_folder
 
 SMALL = {
     "vocab_size": 67,
@@ -54,3 +57,13 @@ def test_what_is_absent_is_mixtrals_own():
     plain = {name: value for name, value in SMALL.items() if "experts" not in name}
     feed = spec(Fields(plain, "config.json")).blocks[0].feed
     assert isinstance(feed, Experts) and (feed.count, feed.router.top_k) == (8, 2)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("count", [4, 6])
+def test_a_file_with_more_or_fewer_experts_than_config_says_is_refused(count, stacked, make_twin):
+    folder = make_twin(MixtralConfig(**SMALL), save_original_format=not stacked).folder / "theirs"
+    told = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"num_local_experts": count}
+    (folder / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"model\.layers\.0\.(mlp|block_sparse_moe)\.(experts|gate)|has no place"):
+        read_folder(folder, device="cpu")
