@@ -5,16 +5,18 @@ Read next: weights/saving.py, weights/gguf/export.py
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
-from cutaway.base.paths import expand
+from cutaway.base.paths import atomic, expand
 from cutaway.infer.language import Language
 from cutaway.infer.sentence import write_pooling
 from cutaway.infer.seq2seq import Seq2Seq
 from cutaway.models.encoder import Encoder
+from cutaway.text.folder import read_json
 from cutaway.weights.gguf.export import QUANTS, write_model
 from cutaway.weights.saving import write_folder
 
@@ -53,4 +55,13 @@ def _write(language: Language | Seq2Seq, path: Path, quant: str | None) -> None:
     ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": sorted(tokenizer.eos_ids) or None}
     told = {name: value for name, value in ends.items() if value is not None}
     write_folder(language.module, language.spec, path, extra=told)
+    if isinstance(language, Seq2Seq):
+        _write_start(language.spec.start, path / "generation_config.json")
     tokenizer.save(path)
+
+
+def _write_start(start: int, path: Path) -> None:
+    """Where there is a generation_config.json, as the tokenizer writes one, transformers looks nowhere else."""
+    told = {**read_json(path), "decoder_start_token_id": start, "pad_token_id": start}
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(told, indent=2), encoding="utf-8")

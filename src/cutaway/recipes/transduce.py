@@ -11,7 +11,6 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from cutaway.text.vocabulary import frame
 from cutaway.train.loss import Objective
 from cutaway.train.objectives.seq2seq import SequenceToSequence
 from cutaway.train.validation import validate
+from cutaway.weights.architectures.table import home_of
 
 SPECIAL = ("<pad>", "</s>", "<unk>")
 START, END = 0, 1
@@ -150,6 +150,11 @@ def _batch(one: tuple[list[int], list[int]]) -> Batch:
 
 
 def _saved(module: nn.Module, folder: Path, *, tokenizer: Tokenizer) -> None:
-    """Writes the model for other programs, if they know one of its shape: the original Transformer has no home."""
-    with suppress(BadInput):
-        save(Seq2Seq(module, tokenizer), folder)  # type: ignore[arg-type]
+    """Writes the model into the run's folder, for `cutaway generate` and transformers. One of a shape that no other
+    program has a name for stays in its checkpoints."""
+    writer = Seq2Seq(module, tokenizer)  # type: ignore[arg-type]
+    try:
+        home_of(writer.spec)
+    except BadInput:
+        return
+    save(writer, folder)

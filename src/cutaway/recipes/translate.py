@@ -2,6 +2,7 @@
 
 Vaswani et al. 2017 (arXiv 1706.03762): sinusoidal positions, norms behind each part, one table for source, target and
 head, embeddings times sqrt(dim), dropout 0.1, label smoothing 0.1, a rate that rises and then falls as 1 / sqrt(step).
+Departure: all sines stand before all cosines, as in Marian, so that other programs open a finished run as one.
 Read next: recipes/transduce.py, models/encoder_decoder.py
 """
 
@@ -26,7 +27,7 @@ from cutaway.train.schedules import InverseSquareRoot
 
 
 def transformer(*, vocab: int, layers: int, heads: int, dim: int, hidden: int, dropout: float) -> EncoderDecoder:
-    norm, width, length = LayerNorm(), dim // heads, Sinusoidal(length=512)
+    norm, width, length = LayerNorm(), dim // heads, Sinusoidal(length=512, interleaved=False)
     mixer = GroupedQuery(heads=heads, kv_heads=heads, head_dim=width, bias=True, out_bias=True)
     feed = Plain(hidden=hidden, activation="relu")
     reads = Block(mixer=mixer, feed=feed, outside=norm, dropout=dropout)
