@@ -28,7 +28,7 @@ from cutaway.lab.swap.verdict import Verdict
 
 MEMORY = 4 * 2**30
 STARTING = 900.0  # seconds in which torch has to be imported and a model opened, on a busy machine
-PRINTED = 4000  # characters of what a file prints that are kept
+PRINTED = 600  # characters of what a file prints that are kept
 
 
 class Ended(Exception):

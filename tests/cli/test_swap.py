@@ -1,0 +1,109 @@
+"""`cutaway swap` judges in a process of its own; whatever the file does, there is a verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+
+from cutaway.cli.main import main
+from cutaway.lab.swap.sandbox import Ended, Sandbox
+from cutaway.lab.swap.verdict import Case, Verdict
+
+HEAD = "import os, subprocess, sys, time, torch\ndef rms_norm(x, weight, *, eps, offset=0.0):\n    "
+RIGHT = "return (x.float() / (x.float().square().mean(-1, keepdim=True) + eps).sqrt() * (weight + offset)).to(x.dtype)"
+ENDINGS = {
+    "loop": ("while True: pass", "time"),
+    "leaves": ("os._exit(0)", "exits"),
+    "system exit": ("sys.exit(3)", "exits"),
+    "crash": ("os.kill(os.getpid(), 11)", "crashes"),
+    "memory": ("return torch.ones(2**40)", "memory"),
+    "reads": ("return input()", "raises"),
+    "writes": ("open(__file__, 'w')", "raises"),
+    "kept": (RIGHT, "passes"),
+    "no thing": ("return None", "fails"),
+}
+
+
+def judged(tmp_path, body: str, *more: str, capsys) -> tuple[int, dict]:
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + body + "\n", encoding="utf-8")
+    capsys.readouterr()
+    code = main(["swap", f"ops.rms_norm={file}", "--check", "--json", *more])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals and limits are Unix's")
+@pytest.mark.proof
+@pytest.mark.parametrize("name", ENDINGS)
+def test_every_end_is_a_verdict(name, tmp_path, capsys):
+    body, outcome = ENDINGS[name]
+    code, verdict = judged(tmp_path, body, "--seconds", "5", capsys=capsys)
+    assert verdict["outcome"] == outcome, verdict
+    assert code == (0 if outcome == "passes" else 1) and verdict["passed"] == (code == 0)
+    assert (tmp_path / "mine.py").stat().st_size > 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="process groups are Unix's")
+@pytest.mark.proof
+def test_children_do_not_outlive_it(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import subprocess, time\nprint('noise')\nrunning = subprocess.Popen(['sleep', '300'])\n"
+        f"open('here', 'w').write(str(running.pid))\n{HEAD}time.sleep(300)\n",
+        encoding="utf-8",
+    )
+    order = {"part": "ops.rms_norm", "path": str(file), "function": "rms_norm", "threads": 1, "seconds": 2.0}
+    with Sandbox({**order, "timed": False, "do": "judge"}) as sandbox:
+        with pytest.raises(Ended) as ended:
+            list(sandbox.answers())
+        with open(os.path.join(sandbox.folder.name, "here"), encoding="utf-8") as written:
+            child = int(written.read())
+    assert ended.value.verdict.outcome == "time" and "noise" in sandbox.printed
+    for _ in range(50):
+        if not alive(child):
+            break
+        time.sleep(0.1)
+    assert not alive(child)
+
+
+def alive(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8") as state:
+            return state.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_list_and_stub(capsys):
+    assert main(["swap", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert "ops.attend" in out and "infer.choose" in out and "train.adam" in out
+    assert main(["swap", "--stub", "ops.rotate"]) == 0
+    assert "raise NotImplementedError" in capsys.readouterr().out
+    assert main(["swap", "--list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["part"] == "ops.attend"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give PART"),
+        (["--stub", "ops.atend"], 'did you mean "ops.attend"'),
+        (["ops.attend=./nowhere.py:attend"], "no such file"),
+        (["ops.attend"], "write PART=FILE"),
+    ],
+)
+def test_what_is_typed_wrong(arguments, said, capsys):
+    assert main(["swap", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_verdict_goes_through_json():
+    verdict = Verdict(
+        part="p", outcome="fails", broke="scale", why="w", case=Case(what="c", inputs={"q": "[1]"}), notes=("n",)
+    )
+    assert Verdict.of(json.loads(json.dumps(verdict.plain()))) == verdict
+    assert Verdict.of(Verdict(part="p", outcome="time").plain()).case is None
