@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from cutaway.cli.main import main
-from cutaway.cli.train import stopping
+from cutaway.cli.train import _hint, stopping
 from cutaway.train.run import Run
 
 SMALL = ["layers=1", "heads=2", "dim=32", "length=32", "rows=4", "vocab=300", "evaluate=10", "save=10"]
@@ -47,6 +49,40 @@ def test_a_run_from_beginning_to_end(corpus, tmp_path, capsys):
     assert main(["train", "--resume", str(folder)]) == 0, "there is nothing left to do"
     assert main(["train", "nano", "--run", str(folder)]) == 2
     assert "--resume" in capsys.readouterr().err
+
+
+BERT = ["layers=1", "heads=2", "dim=32", "length=32", "rows=4", "vocab=300", "task.evaluated=2"]
+PAIRS = ["layers=1", "heads=2", "dim=16", "hidden=16", "rows=4"]
+HINTS = {
+    "nano": ("nano", SMALL, ["generate", "chat"]),
+    "shakespeare-char": ("shakespeare-char", ["layers=1", "heads=2", "dim=32", "length=32"], ["generate", "chat"]),
+    "bert-mini": ("bert-mini", BERT, ["open"]),
+    "t5-tiny": ("t5-tiny", [*PAIRS, "task.corpus.count=60", "task.corpus.held=10"], ["generate"]),
+    "translate": ("translate", PAIRS, ["generate"]),
+}
+
+
+@pytest.mark.parametrize(("recipe", "changes", "commands"), HINTS.values(), ids=HINTS)
+def test_the_last_line_names_commands_that_work(recipe, changes, commands, corpus, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "a run"
+    if recipe == "translate":
+        corpus = tmp_path / "pairs.tsv"
+        corpus.write_text("".join(f"书\t{at}\t学之{at}\t学习它{at}\n" for at in range(120)), encoding="utf-8")
+        changes = [*changes, "task.corpus.validation=0.1"]
+    told = [] if recipe == "t5-tiny" else [f"corpus={corpus}"]
+    assert main(["train", recipe, *told, *changes, "steps=2", "--run", str(folder)]) == 0
+    words = shlex.split(capsys.readouterr().err.split("Try it: ")[-1].split("Look into it: ")[-1])
+    starts = [at for at, word in enumerate(words) if word == "cutaway"]
+    said = [words[at + 1 : after] for at, after in zip(starts, [*starts[1:], len(words)], strict=True)]
+    assert [one[0] for one in said] == commands
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    for one in said:
+        arguments = [word.rstrip(",") for word in one if word != "or"]
+        assert main(arguments) == 0, arguments
+
+
+def test_a_model_without_a_home_is_not_said_to_open(tmp_path):
+    assert "checkpoints" in (hint := _hint(tmp_path)) and "cutaway" not in hint
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles only")

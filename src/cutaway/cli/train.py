@@ -129,9 +129,24 @@ def _end(training: Training, line: dict[str, Any], stopped: bool, say: Callable[
         figures += f", validation {line['val_loss']:.4f}"
     if "word_share" in line:
         figures += f", {100 * line['word_share']:.0f}% of {line['words']} words it wrote are words of the corpus"
-    say(f"{figures}, in {duration(training.seconds)}. Try it: cutaway generate {folder} TEXT")
+    say(f"{figures}, in {duration(training.seconds)}. {_hint(folder)}")
     if training.crew.first:
         print(folder)
+
+
+def _hint(folder: Path) -> str:
+    """A command that shows what a finished run can do."""
+    from cutaway.models.encoder import Encoder
+    from cutaway.weights.huggingface import CONFIG, read_spec
+
+    name = f'"{folder}"' if " " in str(folder) else str(folder)
+    if not (folder / CONFIG).is_file():
+        return f"No other program has a name for a model of this shape: its weights are in {folder / 'checkpoints'}"
+    if isinstance(read_spec(folder)[1], Encoder):  # it fills in masks and writes no text
+        return f"Look into it: cutaway open {name}"
+    if (folder / "chat_template.jinja").is_file():
+        return f'Try it: cutaway generate {name} "TEXT", or cutaway chat {name}'
+    return f'Try it: cutaway generate {name} "TEXT"'
 
 
 def _silence(text: str) -> None:
