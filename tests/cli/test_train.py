@@ -143,3 +143,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(corpus, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["train", "nano", f"corpus={corpus}", *SMALL, "--run", str(tmp_path / "file" / "run")]) == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_run_that_could_not_begin_leaves_nothing_in_the_way(corpus, tmp_path, capsys):
+    folder, arguments = tmp_path / "run", ["steps=1", *SMALL, "--run", str(tmp_path / "run")]
+    assert main(["train", "nano", f"corpus={tmp_path / 'corpus.tx'}", *arguments]) == 1
+    assert not folder.exists()
+    assert main(["train", "nano", f"corpus={corpus}", *arguments]) == 0
+    figures = (folder / "metrics.jsonl").read_bytes()
+    assert main(["train", "nano", f"corpus={corpus}", *arguments]) == 2 and "--run" in capsys.readouterr().err
+    corpus.unlink()
+    assert main(["train", "--resume", str(folder)]) == 1
+    assert (folder / "metrics.jsonl").read_bytes() == figures, "what was learned stays"

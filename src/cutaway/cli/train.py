@@ -83,8 +83,16 @@ def _go(context: typer.Context, folder: Path, new: tuple[str, Recipe] | None, te
             Run.create(folder, new[0], new[1], hardware=_hardware())
         crew.wait()
         run = Run.open(folder)
-        with run.held() if crew.first else nullcontext():
-            _train(run.recipe(VALUES), run, crew, tensorboard)
+        try:
+            with run.held() if crew.first else nullcontext():
+                _train(run.recipe(VALUES), run, crew, tensorboard)
+        except BaseException as error:  # a missing corpus, say: the same command has to work once it is there
+            gone = new is not None and crew.first and run.discard()
+            if isinstance(error, KeyboardInterrupt) and crew.first and not gone:
+                console.say(
+                    f"interrupted: cutaway train --resume {folder} goes on from the last checkpoint, if there is one"
+                )
+            raise
     finally:
         crew.leave()
 

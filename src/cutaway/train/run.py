@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class Run:
         """A new run of the value `recipe`, known as `name`. Raises BadInput for a folder that holds something."""
         folder = Path(folder).absolute()
         if (folder / CARD).exists():
-            raise BadInput(f"holds a run already: continue it with --resume {folder}", source=folder)
+            raise BadInput(f"holds a run already: continue it with --resume {folder}, or name another --run", source=folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BadInput("is not empty: a run needs a folder of its own", source=folder)
         card = {
@@ -86,6 +87,13 @@ class Run:
     def recipe(self, table: Mapping[str, type]) -> Any:
         """The recipe as a value. Raises BadInput, naming run.json and the field, for one that does not fit."""
         return from_plain(self.card["recipe"], table, source=self.folder / CARD)
+
+    def discard(self) -> bool:
+        """Removes the folder of a run that has learned nothing yet; whether it did."""
+        if self.metrics.path.exists() or self.checkpoints.steps():
+            return False
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return True
 
     @contextmanager
     def held(self) -> Iterator[None]:
