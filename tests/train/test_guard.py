@@ -77,15 +77,15 @@ def trained(module, objective, given, guard=None, precision=None):
     ],
 )
 def test_a_bad_step_is_as_if_its_batch_had_never_been(decoder, batches, poison, cause):
-    given = same(batches(50))
-    bad = given[40]
+    given = same(batches(26))
+    bad = given[20]
     clean = decoder(blocks=1)
-    kept_optimiser, _ = trained(clean, Causal(), given[:40] + given[41:])
+    kept_optimiser, _ = trained(clean, Causal(), given[:20] + given[21:])
     module = decoder(blocks=1)
-    guard = Guard(module, window=20)
+    guard = Guard(module, window=10)
     optimiser, steps = trained(module, Poisoned([bad], **poison), given, guard)
-    assert [(event.step, event.cause, event.done) for event in guard.events] == [(41, cause, "skipped")]
-    assert len(steps) == 50
+    assert [(event.step, event.cause, event.done) for event in guard.events] == [(21, cause, "skipped")]
+    assert len(steps) == 26
     for one, other in zip(module.parameters(), clean.parameters(), strict=True):
         assert torch.equal(one, other)
     for name, value in kept_optimiser.state_dict().items():
