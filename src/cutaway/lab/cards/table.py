@@ -10,8 +10,11 @@ from cutaway.base.names import did_you_mean
 from cutaway.lab.card import Card
 from cutaway.lab.cards import (
     adam,
+    alibi_extrapolation,
+    attention_complexity,
     backward,
     counts,
+    flash_memory_slope,
     gqa_cache,
     mla_absorbed,
     mla_cache,
@@ -38,6 +41,9 @@ MODULES = (
     nsa_tokens_read,
     nsa_equation_9,
     moe_balance,
+    flash_memory_slope,
+    attention_complexity,
+    alibi_extrapolation,
 )
 CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in MODULES}
 
