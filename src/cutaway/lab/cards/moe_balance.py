@@ -11,7 +11,7 @@ B row · T position.   Read next: nn/experts/balance.py, train/loss_free.py
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -69,7 +69,8 @@ def trained_load(router: Router, way: Way, steps: int = STEPS, seed: int = 0) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = model(router)
-    optimiser, objective = AdamW(rate=RATE).build(module), Causal()
+    optimiser: Any = AdamW(rate=RATE).build(module)
+    objective: Any = Causal()
     if way == "loss":
         objective = Balanced(objective=objective, weight=WEIGHT)
     if way == "bias":
