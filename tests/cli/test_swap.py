@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,8 +60,7 @@ def test_children_do_not_outlive_it(tmp_path):
     with Sandbox({**order, "timed": False, "do": "judge"}) as sandbox:
         with pytest.raises(Ended) as ended:
             list(sandbox.answers())
-        with open(os.path.join(sandbox.folder.name, "here"), encoding="utf-8") as written:
-            child = int(written.read())
+        child = int((Path(sandbox.folder.name) / "here").read_text(encoding="utf-8"))
     assert ended.value.verdict.outcome == "time" and "noise" in sandbox.printed
     for _ in range(50):
         if not alive(child):
@@ -71,10 +71,10 @@ def test_children_do_not_outlive_it(tmp_path):
 
 def alive(process: int) -> bool:
     try:
-        with open(f"/proc/{process}/stat", encoding="utf-8") as state:
-            return state.read().rpartition(")")[2].split()[0] != "Z"
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
     except OSError:
         return False
+    return state.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_list_and_stub(capsys):

@@ -23,7 +23,7 @@ def test_a_wrong_version_is_caught_and_named(part, name):
     verdict = judge(PARTS[part], version)
     assert not verdict.passed, "not caught"
     assert verdict.broke == property, f"{verdict.broke}: {verdict.why}; also {verdict.others}; {verdict.case}"
-    assert verdict.case is not None or verdict.outcome == "raises" or part == "ops.attend"
+    assert verdict.case is not None or verdict.outcome == "raises"
 
 
 @pytest.mark.proof
@@ -48,7 +48,7 @@ def test_a_wrong_one_comes_with_its_smallest_case():
 
     verdict = judge(PARTS["ops.rms_norm"], norm)
     assert (verdict.outcome, verdict.broke) == ("fails", "eps")
-    assert verdict.case is not None and verdict.case.place == "output[0, 1]" or verdict.case.place.startswith("output")
+    assert verdict.case is not None and verdict.case.place.startswith("output")
     assert "eps=0.5" in verdict.case.what and "x" in verdict.case.inputs
 
 

@@ -27,19 +27,13 @@ RATE, EPS = 0.1, 1e-8
 
 
 def stepped(
-    step: Candidate,
-    *,
-    weight: float = 1.0,
-    gradient: float = 0.0,
-    first: float = 0.0,
-    second: float = 0.0,
-    count: int = 1,
-    rate: float = RATE,
-    decay: float = 0.0,
-    eps: float = EPS,
-) -> tuple[float, float, float]:
-    """(weight, first, second) after one step from these numbers, in float64."""
-    held = [torch.tensor([one], dtype=torch.float64) for one in (weight, gradient, first, second)]
+    step: Candidate, *, count: int = 1, rate: float = RATE, decay: float = 0.0, **told: float
+) -> tuple[float, ...]:
+    """(weight, first, second) after one step from these numbers, in float64. `told`: weight (1), gradient, first,
+    second (0), eps."""
+    numbers = {"weight": 1.0, "gradient": 0.0, "first": 0.0, "second": 0.0, "eps": EPS, **told}
+    eps = numbers.pop("eps")
+    held = [torch.tensor([one], dtype=torch.float64) for one in numbers.values()]
     with torch.no_grad():
         step(*held, Pace(count=count, rate=rate, decay=decay), BETAS, eps)
     return float(held[0]), float(held[2]), float(held[3])

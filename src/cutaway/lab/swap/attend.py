@@ -109,7 +109,7 @@ def _lengths(candidate: Candidate) -> str | None:
         return None
     if all(length % 2 for length in wrong) and all(length % 2 == 0 or length == 1 for length in right):
         return "odd lengths come out wrong, even ones right"
-    for block in (128, 64, 32, 16, 8, 4, 3):
+    for block in (3, 4, 8, 16, 32, 64, 128):
         if all(length % block for length in wrong) and all(length % block == 0 or length < block for length in right):
             return f"lengths that are no multiple of {block} come out wrong: the last, shorter block"
     if min(wrong) > max(right):
@@ -186,13 +186,13 @@ PART = Part(
     trials=trials,
     probes=(
         *form_probes(_call, attend_readable, tensors=3),
+        Probe(property="precision", find=_precision),
         scores.AXIS,
+        Probe(property="lengths", find=_lengths),
         *sight.PROBES,
         *scores.PROBES,
-        Probe(property="lengths", find=_lengths),
         Probe(property="value width", find=_value_width),
         Probe(property="bias", find=_bias),
-        Probe(property="precision", find=_precision),
     ),
     place="attend",
     bench=_bench,

@@ -78,6 +78,7 @@ def trials(candidate: Candidate) -> Sequence[Callable[[], Case | None]]:
         ({"temperature": 1.0, "top_k": 50}, ()),
         ({"temperature": 1.0, "top_p": 0.5}, ()),
         ({"temperature": 2.0, "top_p": 0.6}, ()),
+        ({"temperature": 1.0, "top_k": 2, "top_p": 0.5}, ()),
         ({"temperature": 1.0, "min_p": 0.3}, ()),
         ({"temperature": 1.3, "top_k": 3, "top_p": 0.6, "min_p": 0.1}, ()),
         ({"temperature": 1.0, "repetition_penalty": 1.5}, (1, 3, 3)),

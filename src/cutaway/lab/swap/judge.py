@@ -57,6 +57,8 @@ def judge(part: Part, candidate: Any, source: str = "", say: Callable[[str], Non
             part=part.name, outcome="raises", message=told.message, trace=told.trace, broke=name, why=why, others=rest,
             notes=notes,
         )  # fmt: skip
+    if case is None:  # no case shows it, a law does
+        case = Case(what=f"the law of {name}", place="law", got=why, expected="it holds")
     message = f"{name}: {why}" if name else "differs from the equation; no probe says why"
     return Verdict(
         part=part.name, outcome="fails", message=message, broke=name, why=why, others=rest, case=case, notes=notes

@@ -212,6 +212,7 @@ PART = Part(
     trials=trials,
     probes=(
         *form_probes(_call, rotate_readable, tensors=1),
+        Probe(property="precision", find=_precision),
         Probe(property="partial width", find=_rest),
         Probe(property="rope layout", find=_layout),
         Probe(property="sign of the rotation", find=_sign),
@@ -219,7 +220,6 @@ PART = Part(
         Probe(property="each token's own angle", find=_own_angle),
         Probe(property="each pair's own angle", find=_pairs_own),
         Probe(property="lengths stay", find=_lengths),
-        Probe(property="precision", find=_precision),
     ),
     place="rotate",
     bench=_bench,

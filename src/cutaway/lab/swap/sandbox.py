@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import cutaway
+from cutaway.base import errors
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.infer.answer import Piece
 from cutaway.lab.swap.verdict import Verdict
@@ -47,7 +47,7 @@ class Sandbox:
         self.folder = tempfile.TemporaryDirectory(prefix="cutaway-swap-", ignore_cleanup_errors=True)
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.printed = ""
-        source = str(Path(cutaway.__file__).parents[1])
+        source = str(Path(errors.__file__).parents[2])
         paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             **os.environ,
