@@ -16,6 +16,7 @@ from cutaway.models.masked_head import MaskedHead
 from cutaway.models.pooler import Pooler
 from cutaway.models.stack import Stack
 from cutaway.nn import initialisation, rope_scaling
+from cutaway.nn.alibi import Alibi
 from cutaway.nn.attention.cross import Cross
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
@@ -49,7 +50,7 @@ _TASKS = (Recipe, Sampling, NextToken, HiddenToken, Transduce)
 _DATA = (Invented, Sheet, Shelved, Stream, BytePairs, Characters, WordPieces)
 _MODELS = (Decoder, Encoder, EncoderDecoder, Stack, Block, MaskedHead, Pooler)
 _EXPERTS = (Experts, SoftmaxTopK, TopKSoftmax, SigmoidTopK, Groups)
-_PARTS = (GroupedQuery, Cross, Gated, Plain, LayerNorm, RMSNorm, Learned, Rope, Sinusoidal, RelativeBias)
+_PARTS = (Alibi, GroupedQuery, Cross, Gated, Plain, LayerNorm, RMSNorm, Learned, Rope, Sinusoidal, RelativeBias)
 _SCALINGS = (rope_scaling.LinearScaling, rope_scaling.DynamicNtk, rope_scaling.Llama3Scaling, rope_scaling.Yarn)
 _INITIALISATIONS = get_args(initialisation.Initialisation)
 _OPTIMISERS = (AdamW, Adam, SGD, Lion, Adafactor, Muon)

@@ -92,6 +92,8 @@ def _check(part: nn.Module, count: int) -> None:
 def _share_heads(part: GroupedQueryAttention, fleet: Fleet) -> None:
     """Here it is the attention of fewer heads, of the same width and scale."""
     spec, count = part.spec, fleet.layout.tensor
+    if spec.alibi is not None and count > 1:
+        raise BadInput("slopes are counted over all heads: they cannot be shared out", field="GroupedQuery.alibi")
     part.spec = replace(spec, heads=spec.heads // count, kv_heads=spec.kv_heads // count)
     for norm in (part.query_norm, part.key_norm):
         if norm is not None:  # every process's heads meet the same weights: their gradients belong together

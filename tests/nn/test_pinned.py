@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cutaway.base.errors import BadInput
+from cutaway.nn.pinned import Pinned
+from cutaway.nn.rows import CacheError
+from cutaway.nn.stream import Stream
+
+STREAM = Stream("key", (1,), last=3, first=2)
+
+
+def pinned(slack: int = 2) -> Pinned:
+    return Pinned(STREAM, torch.float64, None, 1, slack)
+
+
+def numbers(first: int, count: int) -> torch.Tensor:
+    return torch.arange(first, first + count, dtype=torch.float64)[:, None]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5])
+def test_the_first_rows_and_the_last_are_read(chunk):
+    rows = pinned()
+    for end in range(chunk, 31, chunk):
+        rows.append(numbers(end - chunk, chunk))
+        rows.check()
+        # The oldest of the new rows sees two older ones, and the first two of all.
+        seen = sorted({0, 1, *range(max(0, end - chunk - 2), end)} & set(range(end)))
+        assert rows.read()[:, 0].tolist() == seen
+        assert rows.end == end and rows.visible == len(seen)
+
+
+def test_it_is_cut_back_copied_and_restored():
+    rows = pinned()
+    rows.append(numbers(0, 9))
+    held, twin = rows.held(), rows.copy()
+    rows.append(numbers(9, 2))
+    rows.cut(9)
+    assert rows.read()[:, 0].tolist() == [0, 1, 6, 7, 8] == twin.held()[:, 0].tolist()
+    fresh = pinned()
+    fresh.put(held, 9)
+    fresh.append(numbers(9, 1))
+    fresh.check()
+    assert fresh.read()[:, 0].tolist() == [0, 1, 7, 8, 9] and fresh.end == 10
+    fresh.append(numbers(10, 1))
+    with pytest.raises(CacheError, match="gone"):
+        fresh.refuse_cut(5)
+    short = pinned()
+    short.append(numbers(0, 4))
+    short.cut(1)
+    short.append(numbers(7, 2))
+    short.check()
+    assert short.read()[:, 0].tolist() == [0, 7, 8]
+
+
+@pytest.mark.parametrize("wrong", [{"first": 1}, {"first": -1, "last": 2}, {"first": 1, "last": 2, "every": 2}])
+def test_pinned_rows_without_a_window_are_refused(wrong):
+    with pytest.raises(BadInput):
+        Stream("key", (1,), **wrong)
