@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -59,6 +61,16 @@ def by_hand(model: Seq2Seq, source: list[int], most: int) -> list[int]:
             logits = model(torch.tensor([source]), torch.tensor([[model.spec.start, *written]]))
         written.append(int(logits[0, -1].argmax()))
     return written
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_must_never_be_written_is_not(beams):
+    free = build(1)
+    written = {token for one in SOURCES for token in free.generate(one, max_tokens=8, beams=beams).tokens}
+    never = tuple(sorted(written - {1}))
+    answers = build(1, never=never).generate(SOURCES, max_tokens=8, beams=beams)
+    assert never and not {token for answer in answers for token in answer.tokens} & set(never)
+    assert all(math.isfinite(logprob) for answer in answers for logprob in answer.logprobs)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -211,5 +223,7 @@ def test_a_folder_is_loaded_and_writes_text(tmp_path):
         assert answer.text == backend.decode(list(answer.tokens), skip_special_tokens=True)
     again = save(model, tmp_path / "again")
     assert cutaway.load(again, device="cpu").generate("two", max_tokens=6) == model.generate("two", max_tokens=6)
+    told = json.loads((again / "generation_config.json").read_text(encoding="utf-8"))
+    assert told["decoder_start_token_id"] == 0 and told["eos_token_id"] == [1] and told["bad_words_ids"] is None
     with pytest.raises(BadInput, match="only decoders"):
         save(model, tmp_path / "model.gguf")

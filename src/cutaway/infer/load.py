@@ -50,11 +50,17 @@ def load(
         module, tokenizer = read_model(path, dtype, device)
         return Language(module, tokenizer, forms=forms, source=name)
     module, _ = read_folder(path, dtype, device)
-    tokenizer = Tokenizer.from_folder(path) if any((path / file).is_file() for file in TOKENIZER_FILES) else None
+    tokenizer = Tokenizer.from_folder(path) if _has_tokenizer(path) else None
     if isinstance(module, EncoderDecoderModel):
         return Seq2Seq(module, tokenizer, forms=forms, source=name)
     pooling = read_pooling(path) if isinstance(module, EncoderModel) else None
     return Language(module, tokenizer, forms=forms, source=name, pooling=pooling)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    """Marian's own, source.spm with a vocab.json that merges nothing, is none that is read here."""
+    held = {file for file in TOKENIZER_FILES if (folder / file).is_file()}
+    return bool(held - {"vocab.json"} if (folder / "source.spm").is_file() else held)
 
 
 def keep_pages() -> None:

@@ -16,6 +16,7 @@ from cutaway.infer.language import Language
 from cutaway.infer.sentence import write_pooling
 from cutaway.infer.seq2seq import Seq2Seq
 from cutaway.models.encoder import Encoder
+from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.text.folder import read_json
 from cutaway.weights.gguf.export import QUANTS, write_model
 from cutaway.weights.saving import write_folder
@@ -56,12 +57,13 @@ def _write(language: Language | Seq2Seq, path: Path, quant: str | None) -> None:
     told = {name: value for name, value in ends.items() if value is not None}
     write_folder(language.module, language.spec, path, extra=told)
     if isinstance(language, Seq2Seq):
-        _write_start(language.spec.start, path / "generation_config.json")
+        _write_generation(language.spec, path / "generation_config.json")
     tokenizer.save(path)
 
 
-def _write_start(start: int, path: Path) -> None:
+def _write_generation(spec: EncoderDecoder, path: Path) -> None:
     """Where there is a generation_config.json, as the tokenizer writes one, transformers looks nowhere else."""
-    told = {**read_json(path), "decoder_start_token_id": start, "pad_token_id": start}
+    told = {**read_json(path), "decoder_start_token_id": spec.start, "pad_token_id": spec.start}
+    told["bad_words_ids"] = [[id] for id in spec.never] or None
     with atomic(path) as partial:
         partial.write_text(json.dumps(told, indent=2), encoding="utf-8")

@@ -22,7 +22,7 @@ def greedy(targets: Targets, sources: Sequence[Sequence[int]], *, most: int, end
     going = list(range(len(sources)))
     logits_BV = targets.start(sources, most)
     while True:
-        logprobs_BV = logprobs(logits_BV)
+        logprobs_BV = logprobs(logits_BV, targets.never)
         chosen = logprobs_BV.max(-1)
         steps = zip(going, chosen.indices.tolist(), chosen.values.tolist(), strict=True)
         for one, token, logprob in steps:
@@ -45,7 +45,7 @@ def beam_search(targets: Targets, sources: Sequence[Sequence[int]], searches: Se
         first, rows = 0, []
         counts = [len(search.running) for search in going]
         for search, logits_KV in zip(going, logits_BV.split(counts), strict=True):
-            search.extend(continuations(search, logprobs(logits_KV)))
+            search.extend(continuations(search, logprobs(logits_KV, targets.never)))
             if not search.done:
                 rows += [first + beam.row for beam in search.running]
             first += logits_KV.shape[0]
@@ -67,8 +67,12 @@ def continuations(search: Beams, logprobs_KV: Tensor) -> list[Beam]:
     return [search.running[row].then(token, logprob, total, row) for total, row, token, logprob in steps]
 
 
-def logprobs(logits_BV: Tensor) -> Tensor:
-    return torch.log_softmax(logits_BV.float(), -1)
+def logprobs(logits_BV: Tensor, never: Sequence[int] = ()) -> Tensor:
+    """log p (B, V). Tokens that must `never` be written come out as impossible; the others do not gain by it."""
+    logprobs_BV = torch.log_softmax(logits_BV.float(), -1)
+    if never:
+        logprobs_BV[:, list(never)] = -torch.inf
+    return logprobs_BV
 
 
 def goes_on(written: Beam, most: int, ends: frozenset[int]) -> bool:

@@ -24,6 +24,7 @@ class Targets:
 
     def __init__(self, module: EncoderDecoderModel, forms: Forms, *, dtype: torch.dtype, device: torch.device):
         self.module, self.forms, self.dtype, self.device = module, forms, dtype, device
+        self.never = module.spec.never
         self.cache = ContiguousCache(module.spec.streams(), sequences=0, dtype=dtype, device=device)
 
     @torch.inference_mode()

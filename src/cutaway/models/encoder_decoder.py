@@ -43,7 +43,8 @@ class Sequences(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoder:
-    """`start`: the id that every target begins with; `ends`: those that end one. `source_vocab`: that of the encoder's
+    """`start`: the id that every target begins with; `ends`: those that end one; `never`: those that none may hold,
+    whatever their logits (an engine that writes sees to it, the model does not). `source_vocab`: that of the encoder's
     own table; None: both sides share one. `tied`: the head is the decoder's table. `head_bias`: added to the logits,
     tied or not. `head_scale`: what goes into the head is multiplied by it. `embedding_scale`: what rows of the tables
     are multiplied by (2017: sqrt(dim)).
@@ -55,6 +56,7 @@ class EncoderDecoder:
     decoder: Stack
     start: int = 0
     ends: tuple[int, ...] = ()
+    never: tuple[int, ...] = ()
     source_vocab: int | None = None
     tied: bool = True
     head_bias: bool = False
@@ -66,7 +68,7 @@ class EncoderDecoder:
         for name in ("vocab", "dim", "source_vocab"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"EncoderDecoder.{name}")
-        for name, ids in (("start", (self.start,)), ("ends", self.ends)):
+        for name, ids in (("start", (self.start,)), ("ends", self.ends), ("never", self.never)):
             if not all(0 <= id < self.vocab for id in ids):
                 raise BadInput(f"{max(ids)} is no id of {self.vocab}", field=f"EncoderDecoder.{name}")
         if not 0.0 <= self.dropout < 1.0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import cutaway
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
 from cutaway.infer.seq2seq import Seq2Seq
@@ -195,6 +196,16 @@ def test_an_old_checkpoint_with_its_surplus_is_read(make_twin):
             read_folder(twin.folder / "theirs", device="cpu")
 
 
+def test_a_folder_with_marians_own_tokenizer_is_loaded_to_be_asked_by_ids(make_twin):
+    twin = make_twin()
+    (twin.folder / "theirs" / "vocab.json").write_text('{"</s>": 0, "a": 1}', encoding="utf-8")
+    (twin.folder / "theirs" / "source.spm").write_bytes(b"pieces")
+    writer = cutaway.load(twin.folder / "theirs", device="cpu")
+    assert writer.generate([5, 6, END], max_tokens=4).tokens and writer.tokenizer is None
+    with pytest.raises(BadInput, match="without a tokenizer: give ids"):
+        writer.generate("a")
+
+
 def test_the_trunk_alone_is_read_without_a_bias(make_twin):
     twin = make_twin()
     twin.theirs.model.save_pretrained(twin.folder / "trunk")
@@ -203,14 +214,14 @@ def test_the_trunk_alone_is_read_without_a_bias(make_twin):
     torch.testing.assert_close(replace(twin, ours=ours).full() + twin.ours.bias, twin.full(), **CLOSE)
 
 
-def theirs_written(twin: Twin, most: int, **options: Any) -> list[list[int]]:
+def theirs_written(twin: Twin, most: int, ends: Collection[int] = (END,), **options: Any) -> list[list[int]]:
     """What transformers generates for each source, alone, without its start and its padding."""
     made = []
     for source in twin.sources:
         ids = twin.theirs.generate(
             source[None], attention_mask=torch.ones_like(source[None]), max_new_tokens=most, do_sample=False, **options
         )[0, 1:].tolist()
-        end = next((at for at, id in enumerate(ids) if id in ENDS), len(ids))
+        end = next((at for at, id in enumerate(ids) if id in ends), len(ids))
         made.append(ids[: end + 1])
     return made
 
@@ -223,9 +234,28 @@ def test_what_is_written_is_theirs(make_twin):
         for beams, penalty in ((1, 1.0), (3, 1.0), (4, 0.6)):
             told = {"num_beams": beams} if beams == 1 else {"num_beams": beams, "length_penalty": penalty}
             answers = writer.generate(sources, max_tokens=12, beams=beams, length_penalty=penalty)
-            assert [list(answer.tokens) for answer in answers] == theirs_written(twin, 12, **told), (seed, beams)
+            assert [list(answer.tokens) for answer in answers] == theirs_written(twin, 12, ENDS, **told), (seed, beams)
             lengths |= {len(answer.tokens) for answer in answers}
     assert len(lengths) > 3, "targets that all end alike would hide mistakes"
+
+
+def test_what_is_forbidden_is_never_written(make_twin):
+    twin = make_twin()
+    config = twin.folder / "theirs" / "config.json"
+    with torch.no_grad():  # the likeliest of all, and forbidden
+        twin.ours.bias[PAD] += 30
+        twin.theirs.final_logits_bias[0, PAD] += 30
+    assert set(Seq2Seq(twin.ours).generate(twin.sources[0].tolist(), max_tokens=5).tokens) == {PAD}
+    told = json.loads(config.read_text(encoding="utf-8")) | {"bad_words_ids": [[PAD], [7]]}
+    config.write_text(json.dumps(told), encoding="utf-8")
+    ours = read_folder(twin.folder / "theirs", device="cpu")[0]
+    assert ours.spec.never == (PAD, 7)
+    ours.load_state_dict(twin.ours.state_dict())
+    for beams in (1, 3):
+        answers = Seq2Seq(ours).generate([source.tolist() for source in twin.sources], max_tokens=8, beams=beams)
+        expected = theirs_written(twin, 8, num_beams=beams, bad_words_ids=told["bad_words_ids"])
+        assert [list(answer.tokens) for answer in answers] == expected
+        assert not {PAD, 7} & {token for one in expected for token in one}
 
 
 PUBLISHED = {  # the fields of opus-mt-en-de's config.json that say something
@@ -265,7 +295,7 @@ PUBLISHED = {  # the fields of opus-mt-en-de's config.json that say something
 
 def test_a_published_config_is_read():
     spec = MARIAN.spec(Fields(PUBLISHED, "config.json"))
-    assert (spec.vocab, spec.dim, spec.start, spec.ends) == (58101, 512, 58100, (0,))
+    assert (spec.vocab, spec.dim, spec.start, spec.ends, spec.never) == (58101, 512, 58100, (0,), (58100,))
     assert len(spec.encoder.blocks) == len(spec.decoder.blocks) == 6 and spec.encoder.length == 512
     architecture, config = home_of(spec)
     assert architecture is MARIAN and json.loads(json.dumps(config)) == config
@@ -289,6 +319,9 @@ def test_a_published_config_is_read():
         ("d_model", 25),
         ("decoder_start_token_id", VOCAB),
         ("eos_token_id", []),
+        ("bad_words_ids", [[3, 4]]),
+        ("bad_words_ids", [[VOCAB]]),
+        ("bad_words_ids", 7),
         ("scale_embedding", "yes"),
         ("decoder_layers", 0),
     ],

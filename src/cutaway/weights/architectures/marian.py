@@ -82,6 +82,7 @@ def spec(fields: Fields) -> EncoderDecoder:
         decoder=_stack(fields, "decoder", dim, positions),
         start=_ids(fields, "decoder_start_token_id", vocab, (vocab - 1,))[0],
         ends=_ids(fields, "eos_token_id", vocab, (0,)),
+        never=_never(fields, vocab),
         head_bias=fields.flag(BIAS, True),
         embedding_scale=dim**0.5 if fields.flag("scale_embedding", False) else None,
         dropout=fields.number("dropout", 0.1),
@@ -114,6 +115,17 @@ def _ids(fields: Fields, name: str, vocab: int, default: tuple[int, ...]) -> tup
     ids = told if isinstance(told, list) else [told]
     if not ids or not all(type(id) is int and 0 <= id < vocab for id in ids):
         fields.refuse(name, f"must be the id of one of {vocab} tokens, is {told!r:.60}")
+    return tuple(ids)
+
+
+def _never(fields: Fields, vocab: int) -> tuple[int, ...]:
+    """Published models hold the padding as a token of zeros, whose logit is 0, and forbid it."""
+    told = fields.get("bad_words_ids", [])
+    if not isinstance(told, list) or not all(isinstance(one, list) and len(one) == 1 for one in told):
+        fields.refuse("bad_words_ids", f"must be a list of lists of one token, is {told!r:.60}")
+    ids = [one[0] for one in told]
+    if not all(type(id) is int and 0 <= id < vocab for id in ids):
+        fields.refuse("bad_words_ids", f"must hold ids of {vocab} tokens, is {told!r:.60}")
     return tuple(ids)
 
 
@@ -151,6 +163,7 @@ def config(spec: EncoderDecoder) -> dict[str, Any]:
         "decoder_start_token_id": spec.start,
         "eos_token_id": spec.ends[0] if len(spec.ends) == 1 else list(spec.ends),
         "forced_eos_token_id": None,
+        "bad_words_ids": [[id] for id in spec.never] or None,
     }
 
 
