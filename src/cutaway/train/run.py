@@ -46,7 +46,7 @@ class Run:
         """A new run of the value `recipe`, known as `name`. Raises BadInput for a folder that holds something."""
         folder = Path(folder).absolute()
         if (folder / CARD).exists():
-            raise BadInput(f"holds a run already: continue it with --resume {folder}, or name another --run", source=folder)
+            raise BadInput(f"holds a run already: go on with --resume {folder}, or name another --run", source=folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BadInput("is not empty: a run needs a folder of its own", source=folder)
         card = {

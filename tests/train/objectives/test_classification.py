@@ -39,7 +39,7 @@ def encoder(head, pooler=None):
 
 
 def batch(seed=0, times=1):
-    """`times` four sequences. A sequence's class is that of the one token below 3 in it; a token's is whether it is odd."""
+    """`times` four sequences. A sequence's class is that of its one token below 3; a token's is whether it is odd."""
     make = torch.Generator().manual_seed(seed)
     lengths = (5, 8, 3, 6) * times
     ids_N = torch.randint(3, 20, (sum(lengths),), generator=make)
