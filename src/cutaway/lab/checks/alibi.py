@@ -44,7 +44,7 @@ def check_alibi(attend: Callable[..., Tensor], seed: int = 0) -> None:
         given = [torch.randn(shape, generator=make, dtype=torch.float64, requires_grad=True) for shape in shapes]
         results = []
         for form in (attend, oracle):
-            y_THK = form(*given, 0.5)
+            y_THK = form(given[0], given[1], given[2], 0.5)
             results.append([y_THK, *torch.autograd.grad(y_THK.sin().sum(), given)])
         for name, ours, theirs in zip(("output", "q's", "k's", "v's gradient"), *results, strict=True):
             error = float((ours - theirs).detach().abs().max())
