@@ -42,7 +42,7 @@ def test_run_json_holds_the_whole_recipe(run):
 
 
 def test_a_folder_holds_one_run(run, tmp_path):
-    with pytest.raises(BadInput, match=r"continue it with --resume"):
+    with pytest.raises(BadInput, match=r"go on with --resume"):
         Run.create(run.folder, "small", Recipe())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").touch()
