@@ -5,12 +5,16 @@ import math
 import pytest
 import torch
 
+from cutaway.base.errors import NotFound
+from cutaway.data.readers import sources
 from cutaway.models.decoder import Decoder
 from cutaway.recipes.nano import small
 from cutaway.recipes.table import made
 from cutaway.recipes.training import Training
+from cutaway.recipes.words import share_known, words
 from cutaway.train.run import Run
 from cutaway.weights.architectures.table import home_of
+from cutaway.weights.corpora import located
 
 # Golden: the losses of the first 20 steps on a shrunken corpus, on one thread.
 GOLDEN = (
@@ -42,3 +46,23 @@ def test_twenty_steps_are_what_they_were(tmp_path, corpus):
 def test_its_model_is_one_that_other_programs_know():
     spec = small(vocab=300, layers=2, heads=2, dim=32, hidden=80, length=64)
     assert isinstance(spec, Decoder) and home_of(spec)[0].model_type == "qwen3"
+
+
+@pytest.mark.proof  # the recipe as it is: about three minutes on two cores
+def test_what_it_writes_are_words(tmp_path):
+    try:
+        located("shakespeare")
+    except NotFound as error:
+        pytest.skip(f"no data: {error}")
+    recipe = made("nano", ["evaluate=1000"])
+    run = Run.create(tmp_path / "run", "nano", recipe)
+    for _ in Training.ready(recipe, run, print).steps():
+        pass
+    last = run.metrics.read()[-1]
+    assert last["words"] == 400 and last["word_share"] >= 0.9
+    known = set(words("\n".join(entry.text for entry in sources.read([located("shakespeare")]))))
+    before, after = (
+        (run.folder / "samples" / f"{name}.txt").read_text(encoding="utf-8") for name in ("before", "after")
+    )
+    # Some hundred words: a fraction of the untrained model's pieces are words by themselves.
+    assert share_known(words(before), known) < 0.6 < 0.8 < share_known(words(after), known)

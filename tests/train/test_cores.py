@@ -15,7 +15,7 @@ from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
 from cutaway.nn.context import Context
 from cutaway.nn.feedforward import Gated
-from cutaway.train.cores import OnCores, cut
+from cutaway.train.cores import OnCores, cut, one_core
 from cutaway.train.loss import Loss
 
 
@@ -139,3 +139,17 @@ def test_what_looks_across_items_is_refused():
         OnCores(Across(), 2)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="at least 1"):
         OnCores(Next(), 0)
+
+
+def test_one_core_for_a_while():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError), one_core():
+            assert torch.get_num_threads() == 1
+            raise KeyError
+        assert torch.get_num_threads() == 2
+        with one_core(False):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -118,7 +118,7 @@ def plot(curves: Sequence[Curve], axis: str) -> str:
     for tick in ticks(low, high):
         _, y = place(0, tick).split(",")
         parts.append(f'<path class="frame" d="M{LEFT},{y}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="faint" x="0" y="{y}" dominant-baseline="middle">{tick:g}</text>')
+        parts.append(f'<text class="faint" x="0" y="{y}" dy=".35em">{tick:g}</text>')
     for tick in ticks(0, right):
         x, _ = place(tick, high).split(",")
         parts.append(f'<text class="faint" x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')

@@ -16,7 +16,8 @@ from cutaway.base.errors import BadInput
 from cutaway.data.prefetch import Prefetch
 from cutaway.recipes.crew import Crew, muster
 from cutaway.recipes.recipe import Prepared, Recipe
-from cutaway.train.fit import fit
+from cutaway.train.cores import one_core
+from cutaway.train.fit import Step, fit
 from cutaway.train.guard import Guard, Held
 from cutaway.train.loss import Objective
 from cutaway.train.metrics import Line
@@ -24,6 +25,8 @@ from cutaway.train.precision import named
 from cutaway.train.randomness import restore, snapshot
 from cutaway.train.run import Run
 from cutaway.train.schedules import Scheduled
+
+SMALL = 4_000_000  # weights; at 1 million, two cores in every operation took ten times Muon's processor time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +94,10 @@ class Training:
         """
         recipe, run, prepared, guard = self.recipe, self.run, self.prepared, self.held.guard
         if self.start == 0 and self.crew.first:
-            run.sample("before", prepared.sample(prepared.module))
+            run.sample("before", self._sample())
         begun, index = time.perf_counter() - self.seconds, self.start
         last = begun + self.seconds
-        for step in fit(
+        made = fit(
             self.module,
             self.objective,
             prepared.batches,
@@ -105,7 +108,8 @@ class Training:
             clip=recipe.clip,
             precision=self.held,
             world=self.crew.world,
-        ):
+        )
+        for step in self._alone(made):
             now, index = time.perf_counter(), step.index
             line: Line = {
                 "step": index,
@@ -123,11 +127,12 @@ class Training:
             self.ended, sample = index == recipe.steps, None
             if self.crew.first and (index % recipe.evaluate == 0 or index == recipe.steps):
                 line |= prepared.validate(prepared.module)
-                sample = prepared.sample(prepared.module)
+                sample = self._sample()
                 run.sample(f"step-{index:08}", sample)
                 self.ended |= recipe.until is not None and line["val_loss"] <= recipe.until
                 if self.ended and prepared.conclude is not None:
-                    line |= prepared.conclude(prepared.module)
+                    with one_core(self.small):
+                        line |= prepared.conclude(prepared.module)
             last = time.perf_counter()
             if self.crew.first:
                 run.record(line)
@@ -143,12 +148,30 @@ class Training:
                 break
         self._finish()
 
+    @property
+    def small(self) -> bool:
+        """Whether cores are better used side by side, each on operations of its own, than for one operation."""
+        return sum(weight.numel() for weight in self.prepared.module.parameters()) < SMALL
+
+    def _alone(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The same steps. What this thread does in them by itself, the optimiser's work, is left to one core."""
+        while True:
+            with one_core(self.small):
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+
+    def _sample(self) -> str:
+        with one_core(self.small):
+            return self.prepared.sample(self.prepared.module)
+
     def _finish(self) -> None:
         """Leaves a model to open in the run's folder."""
         prepared, run = self.prepared, self.run
         if not self.crew.first:
             return
-        run.sample("after", prepared.sample(prepared.module))
+        run.sample("after", self._sample())
         with run.writing():
             prepared.save(prepared.module, run.folder)
 

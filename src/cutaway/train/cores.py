@@ -125,3 +125,20 @@ def _slice(batch: Batch, first: int, last: int) -> Batch:
         labels_B=None if batch.labels_B is None else batch.labels_B[first:last],
         source=None if batch.source is None else _slice(batch.source, first, last),
     )
+
+
+@contextmanager
+def one_core(whether: bool = True) -> Iterator[None]:
+    """While this lasts, the operations of this thread are not shared among cores, if `whether`.
+
+    Those of a small model are over before another core has begun; it then turns in place, waiting for more, and takes
+    the time from the threads that work.
+    """
+    before = torch.get_num_threads()
+    if whether:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if whether:
+            torch.set_num_threads(before)
