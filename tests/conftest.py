@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A shell starts what runs in its background deaf to Ctrl-C, and every program that a test starts would be deaf too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: a test may never fail because the machine was busy. CI draws the same examples at every run, so that a
 # failure there means the change and not the draw; a person's runs keep looking for new ones.
