@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cutaway.cli import machine
-from cutaway.cli.machine import Machine, cores, look
+from cutaway.cli.machine import Machine, look
 
 INTEL = "processor: 0\nmodel name\t: Some CPU @ 2GHz\nflags\t: fpu avx2 avx512f avx512_vnni amx_tile\n\nprocessor: 1\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50\nFeatures\t: fp asimd asimddp sve\n"
@@ -43,17 +43,6 @@ def test_memory_with_and_without_a_containers_limit(files):
     assert machine._memory() == (500_000, 400_000)
     files["/sys/fs/cgroup/memory.max"] = "max\n"
     assert machine._memory() == (1_024_000, 614_400)
-
-
-def test_cores_with_a_containers_quota(files, monkeypatch):
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    assert cores() == 8
-    files["/sys/fs/cgroup/cpu.max"] = "250000 100000\n"
-    assert cores() == 2
-    files["/sys/fs/cgroup/cpu.max"] = "10000 100000\n"
-    assert cores() == 1
-    files["/sys/fs/cgroup/cpu.max"] = "max 100000\n"
-    assert cores() == 8
 
 
 def test_nothing_known_is_no_error(files, monkeypatch):

@@ -16,6 +16,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cutaway.base.cores import CGROUP, cores
+
 # What decides which kernels can run, as Linux spells it -> as we say it.
 FEATURES = {
     "avx2": "avx2",
@@ -48,7 +50,6 @@ SYSCTLS = {
     "arm.FEAT_SME": "sme",
 }
 COMPILERS = ("c++", "g++", "clang++", "cl")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +79,6 @@ def look() -> Machine:
         cache=_cache(),
         compiler=_compiler(),
     )
-
-
-def cores() -> int:
-    """Processor threads that this process may use: its affinity and its container's quota counted."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _read(CGROUP / "cpu.max").partition(" ")
-    if quota.isdecimal() and period.strip().isdecimal() and int(period) > 0:
-        count = min(count, max(1, round(int(quota) / int(period))))
-    return count
 
 
 def _processor() -> str:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from cutaway.base.cores import cores
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.base.paths import atomic
 from cutaway.data.shards import FORMAT, META, Coding, engine, is_whole, parts, read_json, write_json
@@ -37,12 +38,6 @@ GROUP = 1 << 18  # bytes encoded at once: the library holds some 250 bytes for e
 LONGEST = 1 << 26  # bytes in one document, for the same reason: 64 MiB of prose take some 5 GB
 
 Work = tuple[Path, int, list[str], dict[str, Any]]  # folder, number, texts, what the record is to say
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 class Encoder:

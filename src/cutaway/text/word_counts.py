@@ -21,6 +21,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
+from cutaway.base.cores import cores
 from cutaway.base.errors import BadInput
 from cutaway.base.progress import byte_bar
 from cutaway.text.corpus import checked_texts
@@ -38,7 +39,7 @@ def counted(texts: Iterable[str], cut: Cut, processes: int | None = None) -> Cou
 
     Texts are taken as they are needed, and a few chunks of them held at a time. Raises BadInput for what is no text.
     """
-    wanted = _cores() if processes is None else processes
+    wanted = cores() if processes is None else processes
     if wanted < 1:
         raise BadInput(f"{wanted} processes; at least 1", field="processes")
     totals: Counter[str] = Counter()
@@ -165,11 +166,6 @@ def serve() -> None:
 def _count(chunk: list[str], cut: Cut, totals: Counter[str]) -> None:
     for text in chunk:
         totals.update(cut.pieces(text))
-
-
-def _cores() -> int:
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available else os.cpu_count() or 1
 
 
 def _worker(cut: Cut) -> subprocess.Popen[bytes] | None:
