@@ -124,6 +124,13 @@ def test_a_corpus_and_its_tokenizer_belong_together(source, tmp_path, tokenizer)
         Corpus(tmp_path / "out")
 
 
+def test_the_folder_may_be_the_one_that_one_is_in(source, tmp_path, tokenizer, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    prepare([source], tokenizer, ".", WHOLE, workers=1)
+    assert Corpus(".").train.tokens == Corpus(tmp_path / "here").train.tokens > 0
+
+
 @pytest.mark.parametrize("fields", [{"validation": 1.0}, {"near": 0.0}, {"near": 1.5}])
 def test_an_impossible_value_is_refused(fields):
     with pytest.raises(BadInput, match=next(iter(fields))):

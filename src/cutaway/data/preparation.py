@@ -200,7 +200,8 @@ def _difference(found: dict[str, Any], record: dict[str, Any], where: str = "") 
 def _alone(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    place = folder.resolve()  # "." has no name
+    lock = FileLock(place.with_name(f".{place.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
