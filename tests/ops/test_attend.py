@@ -80,6 +80,7 @@ def test_nothing_in_nothing_out():
     for attend in (attend_readable, attend_sdpa):
         y = attend(torch.zeros(0, 2, 4), torch.zeros(2, 1, 4), torch.zeros(2, 1, 4), see, scale=1.0)
         assert y.shape == (0, 2, 4)
+        assert attend(*torch.zeros(3, 0, 1, 4), Visible(queries=(), keys=()), scale=1.0).shape == (0, 1, 4)
 
 
 def test_dropout_drops_weights_and_keeps_their_sum_on_average():

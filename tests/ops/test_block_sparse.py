@@ -70,6 +70,8 @@ def test_the_dtype_stays_and_nothing_is_a_shape_too(form):
     assert form(rows, rows, rows, see, chosen_NGJ, block=2, scale=1.0).dtype == torch.bfloat16
     none = Visible(queries=(0,), keys=(3,))
     assert form(rows[:0], rows, rows, none, chosen_NGJ[:0], block=2, scale=1.0).shape == (0, 1, 4)
+    empty = Visible(queries=(), keys=())
+    assert form(rows[:0], rows[:0], rows[:0], empty, chosen_NGJ[:0], block=2, scale=1.0).shape == (0, 1, 4)
     told = (tensor.to("meta") for tensor in (rows, rows, rows))
     assert form(*told, see, chosen_NGJ.to("meta"), block=2, scale=1.0).shape == (3, 1, 4)
 

@@ -123,7 +123,7 @@ def _alike(see: Visible) -> list[range]:
     count = len(see.queries)
     lengths = list(zip(see.queries, see.keys, strict=True))
     starts = [index for index in range(count) if index == 0 or lengths[index] != lengths[index - 1]]
-    return [range(start, end) for start, end in zip(starts, [*starts[1:], count], strict=True)]
+    return [range(start, end) for start, end in zip(starts, [*starts, count][1:], strict=True)]
 
 
 def _sequences(q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -86,7 +86,8 @@ def _rows(of_SK: Tensor, row_Ts: Tensor) -> Tensor:
 
 def _places(see: Visible, device: torch.device) -> tuple[Tensor, Tensor]:
     """For each query the last key of its sequence that it may see, and the row where its sequence's keys begin."""
-    places, firsts, first = [], [], 0
+    none = torch.arange(0, device=device)
+    places, firsts, first = [none], [none], 0
     for queries, keys in zip(see.queries, see.keys, strict=True):
         last = torch.full((queries,), keys - 1, device=device)
         places.append(torch.arange(keys - queries, keys, device=device) if see.causal else last)

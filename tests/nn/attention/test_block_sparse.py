@@ -71,6 +71,11 @@ def test_where_all_blocks_are_seen_it_is_grouped_query_attention():
     assert spec.cost(DIM, 17, 17) == GroupedQuery(**TINY).cost(DIM, 17, 17)
 
 
+def test_a_pass_of_no_sequences_gives_no_rows():
+    for forms in (FAST, READABLE):
+        assert build(VALUES["banded"])(torch.randn(0, DIM), Context.of((), forms=forms))[0].shape == (0, DIM)
+
+
 def test_masks_by_their_rule():
     assert mask(4, near=2) == ((0,), (0, 1), (1, 2), (2, 3))
     assert mask(4, near=1, first=1) == ((0,), (0, 1), (0, 2), (0, 3))

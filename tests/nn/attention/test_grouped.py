@@ -85,6 +85,13 @@ def test_entropy_is_reported_only_where_wanted():
     assert bool((entropy_NH <= math.log(3)).all())
 
 
+def test_a_pass_of_no_sequences_gives_no_rows():
+    for forms in (FAST, READABLE):
+        context = Context.of((), forms=forms, want=frozenset({"attention"}))
+        y_ND, report = build(VALUES["gqa"])(torch.randn(0, DIM), context)
+        assert y_ND.shape == (0, DIM) and report["entropy_NH"].shape == (0, 6)
+
+
 def test_a_readers_own_attention_is_the_one_that_runs():
     def zeros(q, k, v, see, *, scale, softcap=None, dropout=0.0):
         return torch.zeros_like(q)

@@ -143,4 +143,5 @@ class BlockSparseAttention(nn.Module):
     def _chosen(self, queries: tuple[int, ...], keys: tuple[int, ...]) -> Tensor:
         """What the mask has for each query's block, (N, J)."""
         spans = [torch.arange(end - new, end) for new, end in zip(queries, keys, strict=True)]
-        return self.table_RJ[torch.cat(spans).to(self.table_RJ.device) // self.spec.block]
+        places_N = torch.cat([torch.arange(0), *spans])
+        return self.table_RJ[places_N.to(self.table_RJ.device) // self.spec.block]

@@ -173,4 +173,4 @@ def entropy(
         mask_TS = see.mask(index, q_THK.device)
         weights_HTS = attention_weights(q_THK, k_sGK, mask_TS, scale=scale, softcap=softcap, bias_HTS=bias_HTS)
         found.append(torch.special.entr(weights_HTS).sum(-1).transpose(0, 1))
-    return torch.cat(found)
+    return torch.cat(found) if found else q_NHK.new_zeros(0, q_NHK.shape[1])
