@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 from torch import nn
@@ -131,6 +133,14 @@ def test_positions_go_on_behind_the_cache():
     cache.append(0, "latent", torch.zeros(3, 3), (1, 2))
     cache.advance((1, 2))
     assert Context.of((2, 1), cache=cache).positions_N.tolist() == [1, 2, 2]
+
+
+def test_at_another_layer_nothing_else_is_another():
+    """`at` copies by hand: a field that it forgets would be its default again."""
+    told = {field.name: object() for field in fields(Context)}
+    context = Context(**told)
+    seen = vars(context.at(5))
+    assert {name for name in told if seen[name] is not told[name]} == {"layer"} and seen["layer"] == 5
 
 
 def test_once_computes_once_for_all_layers():

@@ -41,9 +41,10 @@ def test_the_fast_form_equals_the_readable_one_at_real_sizes(seed, softcap):
 
 
 @pytest.mark.parametrize("lengths", [(300,), (257, 257), (300, 20)])
-def test_a_long_prompt_in_runs_equals_the_readable_form(lengths):
+@pytest.mark.parametrize("value_width", [16, 12])
+def test_a_long_prompt_in_runs_equals_the_readable_form(lengths, value_width):
     see = Visible(queries=lengths, keys=lengths)
-    q, k, v = (torch.randn(sum(lengths), heads, 16) for heads in (4, 2, 2))
+    q, k, v = (torch.randn(sum(lengths), heads, width) for heads, width in ((4, 16), (2, 16), (2, value_width)))
     with torch.no_grad():
         fast = attend_sdpa(q, k, v, see, scale=0.25)
     # Float32 sums of 300 terms in another order.
