@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 import torch
@@ -21,7 +20,7 @@ from cutaway.train.loss import Loss
 
 @dataclass(frozen=True, kw_only=True)
 class Next:
-    splits: ClassVar[bool] = True
+    splits = True
 
     def __call__(self, module: nn.Module, batch: Batch) -> Loss:
         logits_NV, _ = module(batch.ids_N, Context.of(batch.lengths))
@@ -82,7 +81,7 @@ def test_threads_know_the_precision_and_whether_gradients_are_wanted(model):
 
     @dataclass(frozen=True)
     class Look:
-        splits: ClassVar[bool] = True
+        splits = True
 
         def __call__(self, module: nn.Module, batch: Batch) -> Loss:
             seen.append((torch.is_grad_enabled(), (torch.ones(2, 2) @ torch.ones(2, 2)).dtype, torch.get_num_threads()))

@@ -24,7 +24,6 @@ from cutaway.recipes.language import EVALUATED, scored
 from cutaway.recipes.recipe import Prepared, Share
 from cutaway.recipes.stream import Stream
 from cutaway.text.tokenizer import Tokenizer
-from cutaway.train.loss import Objective
 from cutaway.train.objectives.masked import Masked
 from cutaway.weights.saving import write_folder
 
@@ -59,8 +58,7 @@ class HiddenToken:
         rows = Fitted(reading.training, length=self.length, seed=seed)
         evaluation = Evaluation(reading.validation, length=self.length, count=max(1, EVALUATED // self.length))
         module = begun(spec, seed, device, self.initialisation)
-        masked = Masked(mask=special[MASK], vocab=spec.vocab, special=tuple(special.values()))
-        objective: Objective = masked  # type: ignore[assignment]
+        objective = Masked(mask=special[MASK], vocab=spec.vocab, special=tuple(special.values()))
         shown_N = torch.from_numpy(reading.validation.stretch(0, 2 * self.length).astype("int64"))
         parameters = sum(weight.numel() for weight in module.parameters())
         return Prepared(

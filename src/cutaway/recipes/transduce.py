@@ -32,7 +32,6 @@ from cutaway.recipes.sheet import Sheet
 from cutaway.recipes.vocabulary import Characters, tokenizer_of
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.text.vocabulary import frame
-from cutaway.train.loss import Objective
 from cutaway.train.objectives.seq2seq import SequenceToSequence
 from cutaway.train.validation import validate
 from cutaway.weights.architectures.table import home_of
@@ -76,7 +75,7 @@ class Transduce:
         places = {"rows": self.rows, "seed": seed, "rank": share.rank, "world": share.world}
         return Prepared(
             module=module,
-            objective=_objective(self.smoothing),
+            objective=SequenceToSequence(smoothing=self.smoothing),
             batches=Examples(lambda index: _batch(learned[index]), len(learned), **places),
             validate=partial(self._scored, batches=told, held=held[: self.exact], tokenizer=tokenizer),
             sample=partial(self._sample, held=held[: self.shown], tokenizer=tokenizer),
@@ -102,7 +101,7 @@ class Transduce:
         self, module: nn.Module, *, batches: list[Batch], held: list[Pair], tokenizer: Tokenizer
     ) -> dict[str, float]:
         """`val_loss`, never smoothed, and `val_exact`, the share of targets that were written without a fault."""
-        score = validate(module, _objective(0.0), batches)
+        score = validate(module, SequenceToSequence(), batches)
         written = self._written(module, [source for source, _ in held], tokenizer)
         right = sum(one == target for one, (_, target) in zip(written, held, strict=True))
         return {"val_loss": score.loss, "val_exact": right / len(held)}
@@ -126,10 +125,6 @@ def unigram(training: Sequence[Sequence[int]], held: Sequence[Sequence[int]], vo
     whole = sum(counts.values()) + vocab
     said = [math.log(whole / (counts[token] + 1)) for target in held for token in [*target, END]]
     return sum(said) / max(len(said), 1)
-
-
-def _objective(smoothing: float) -> Objective:
-    return SequenceToSequence(smoothing=smoothing)  # type: ignore[return-value]
 
 
 def _tokenizer(training: list[Pair], held: list[Pair], folder: Path) -> Tokenizer:

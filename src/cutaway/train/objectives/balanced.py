@@ -8,7 +8,7 @@ Read next: nn/experts/balance.py, train/loss_free.py (without such a loss)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class Balanced:
     own. In evaluation the objective is left as it is. The metric `balance` is the mean over layers: 1 is even.
     """
 
-    splits: ClassVar[bool] = False
+    splits = False
     objective: Objective
     weight: float = 0.01
     z: float = 0.0

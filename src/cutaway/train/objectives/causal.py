@@ -8,7 +8,7 @@ N tokens, flat · D model dim · V vocabulary.   Read next: ops/cross_entropy.py
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ from cutaway.train.loss import Loss, asked
 class Causal:
     """`z`: the weight of the z-loss (PaLM: 1e-4). `smoothing`: the share of a target that is spread over all words."""
 
-    splits: ClassVar[bool] = True
+    splits = True
     z: float = 0.0
     smoothing: float = 0.0
 

@@ -7,7 +7,7 @@ N tokens, flat · B sequences · C classes.   Read next: models/classifier.py
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from cutaway.train.objectives.causal import check_shares, told
 class _Classification:
     """`causal`: whether the module is a decoder, which sees one way. Metric `accuracy`: how many were right."""
 
-    splits: ClassVar[bool] = True
+    splits = True
     smoothing: float = 0.0
     causal: bool = False
 

@@ -10,7 +10,7 @@ N tokens, flat · X of them that are asked for · V vocabulary.   Read next: mod
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Masked:
     saves; in evaluation always alike, from `seed`. Metric `accuracy`: how many were said rightly.
     """
 
-    splits: ClassVar[bool] = True
+    splits = True
     mask: int
     vocab: int
     special: tuple[int, ...] = ()

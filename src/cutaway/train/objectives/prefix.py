@@ -9,7 +9,6 @@ N tokens, flat.   Read next: train/objectives/causal.py, ops/visible.py
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from cutaway.train.objectives.causal import check_shares, following, told
 class Prefix:
     """The batch brings `prefix`, the leading tokens of each sequence. `z`, `smoothing`: as in Causal."""
 
-    splits: ClassVar[bool] = True
+    splits = True
     z: float = 0.0
     smoothing: float = 0.0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from cutaway.train.objectives.causal import check_shares, told
 class SequenceToSequence:
     """`z`, `smoothing`: as in Causal."""
 
-    splits: ClassVar[bool] = True
+    splits = True
     z: float = 0.0
     smoothing: float = 0.0
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -33,7 +32,7 @@ class Spans:
     alike, from `seed`. Sequences of one token have nothing to cut out, and are left out.
     """
 
-    splits: ClassVar[bool] = True
+    splits = True
     sentinel: int
     sentinels: int = 100
     start: int = 0
