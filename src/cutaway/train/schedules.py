@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from cutaway.base.errors import BadInput
-from cutaway.train.optimisers.bounds import at_least
+from cutaway.train.bounds import at_least
 
 
 class Schedule(Protocol):

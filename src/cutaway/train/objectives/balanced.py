@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
+from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, Objective
-from cutaway.train.objectives.causal import check_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Balanced:
     z: float = 0.0
 
     def __post_init__(self) -> None:
-        check_shares(self, "weight", "z")
+        fractions(self, "weight", "z")
 
     def __call__(self, module: nn.Module, batch: Batch) -> Loss:
         loss = self.objective(module, batch)

@@ -8,7 +8,7 @@ N tokens, flat · D model dim · V vocabulary.   Read next: ops/cross_entropy.py
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -17,7 +17,10 @@ from cutaway.data.batch import IGNORE, Batch
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
+
+Held = TypeVar("Held")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class Causal:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        check_shares(self, "z", "smoothing")
+        fractions(self, "z", "smoothing")
 
     def __call__(self, module: nn.Module, batch: Batch) -> Loss:
         context = Context.of(batch.lengths, device=batch.ids_N.device)
@@ -61,15 +64,8 @@ def following(
     return module.scored(x_ND, context, score), report
 
 
-def told(held: Tensor | None, name: str) -> Tensor:
-    """What a batch must bring for an objective."""
+def told(held: Held | None, name: str) -> Held:
+    """What a batch must bring for an objective. Raises BadInput where it does not."""
     if held is None:
         raise BadInput("this objective needs it", field=f"Batch.{name}")
     return held
-
-
-def check_shares(value: object, *names: str) -> None:
-    """Raises BadInput for a field that is not in [0, 1)."""
-    for name in names:
-        if not 0.0 <= getattr(value, name) < 1.0:
-            raise BadInput(f"must be in [0, 1), is {getattr(value, name)}", field=f"{type(value).__name__}.{name}")

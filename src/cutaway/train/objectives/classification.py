@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from cutaway.data.batch import Batch
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
-from cutaway.train.objectives.causal import check_shares, told
+from cutaway.train.objectives.causal import told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class _Classification:
     causal: bool = False
 
     def __post_init__(self) -> None:
-        check_shares(self, "smoothing")
+        fractions(self, "smoothing")
 
     def _learn(self, module: nn.Module, batch: Batch, labels: Tensor) -> Loss:
         context = Context.of(batch.lengths, device=batch.ids_N.device, causal=self.causal)

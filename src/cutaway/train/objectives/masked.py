@@ -19,8 +19,8 @@ from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss
-from cutaway.train.objectives.causal import check_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Masked:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_shares(self, "share")
+        fractions(self, "share")
         if not 0 <= self.mask < self.vocab or any(not 0 <= id < self.vocab for id in self.special):
             raise BadInput(f"an id lies outside of the vocabulary of {self.vocab}", field="Masked.mask")
         if min(self.masked, self.swapped) < 0 or self.masked + self.swapped > 1 + 1e-9:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
 from cutaway.nn.context import Context
+from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
-from cutaway.train.objectives.causal import check_shares, following, told
+from cutaway.train.objectives.causal import following, told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +30,12 @@ class Prefix:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        check_shares(self, "z", "smoothing")
+        fractions(self, "z", "smoothing")
 
     def __call__(self, module: nn.Module, batch: Batch) -> Loss:
-        if batch.prefix is None:
-            raise BadInput("this objective needs it", field="Batch.prefix")
-        context = Context.of(batch.lengths, device=batch.ids_N.device, prefix=batch.prefix)
-        targets_N = behind(told(batch.targets_N, "targets_N"), batch.lengths, batch.prefix)
+        prefix = told(batch.prefix, "prefix")
+        context = Context.of(batch.lengths, device=batch.ids_N.device, prefix=prefix)
+        targets_N = behind(told(batch.targets_N, "targets_N"), batch.lengths, prefix)
         total, report = following(module, batch.ids_N, context, targets_N, z=self.z, smoothing=self.smoothing)
         return Loss(total=total, count=asked(targets_N), report=report)
 

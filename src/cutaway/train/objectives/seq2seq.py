@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
 from cutaway.models.encoder_decoder import EncoderDecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
-from cutaway.train.objectives.causal import check_shares, told
+from cutaway.train.objectives.causal import told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,10 @@ class SequenceToSequence:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        check_shares(self, "z", "smoothing")
+        fractions(self, "z", "smoothing")
 
     def __call__(self, module: nn.Module, batch: Batch) -> Loss:
-        if batch.source is None:
-            raise BadInput("this objective needs it", field="Batch.source")
+        source = told(batch.source, "source")
         targets_N = told(batch.targets_N, "targets_N")
         context = Context.of(batch.lengths, device=batch.ids_N.device)
 
@@ -45,10 +44,10 @@ class SequenceToSequence:
             return cross_entropy_fast(x_ND, weight_VD, targets_N, z=self.z, smoothing=self.smoothing, **head)
 
         if isinstance(module, EncoderDecoderModel):
-            x_ND, _ = module.hidden(batch.ids_N, context, source=batch.source)
+            x_ND, _ = module.hidden(batch.ids_N, context, source=source)
             total = module.scored(x_ND, context, score)
         else:
-            total = score(module(batch.ids_N, context, source=batch.source)[0], None)
+            total = score(module(batch.ids_N, context, source=source)[0], None)
         return Loss(total=total, count=asked(targets_N))
 
 

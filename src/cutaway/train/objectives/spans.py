@@ -18,8 +18,8 @@ from torch import nn
 
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
+from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss
-from cutaway.train.objectives.causal import check_shares
 from cutaway.train.objectives.seq2seq import SequenceToSequence, paired
 
 
@@ -43,7 +43,7 @@ class Spans:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_shares(self, "share", "smoothing")
+        fractions(self, "share", "smoothing")
         if self.share == 0.0 or self.mean < 1.0:
             raise BadInput("nothing would be cut out", field="Spans.share" if self.share == 0.0 else "Spans.mean")
         if not 2 <= self.sentinels <= self.sentinel + 1:

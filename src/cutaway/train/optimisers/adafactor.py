@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
-from cutaway.train.optimisers.bounds import at_least
+from cutaway.train.bounds import at_least
 from cutaway.train.optimisers.descent import Descent, Group, Pace
 from cutaway.train.optimisers.sorting import sort
 

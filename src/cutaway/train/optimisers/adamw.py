@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from cutaway.train.bounds import at_least, fractions
 from cutaway.train.optimisers.adam import Form, adam, fused, fusible, move
-from cutaway.train.optimisers.bounds import at_least, fractions
 from cutaway.train.optimisers.descent import Descent, Group, Pace
 from cutaway.train.optimisers.sorting import sort
 

@@ -18,7 +18,8 @@ from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.context import Context
-from cutaway.train.loss import Loss
+from cutaway.train.loss import Loss, asked
+from cutaway.train.objectives.causal import told
 from cutaway.train.parallel.fleet import Fleet
 
 
@@ -83,14 +84,13 @@ class Pipeline:
         if set(batch.lengths) != {self.stage.length} or len(batch.lengths) % self.micro:
             message = f"a multiple of {self.micro} sequences of {self.stage.length} tokens is needed, in every batch"
             raise BadInput(message, field="Batch.lengths")
-        if batch.targets_N is None:
-            raise BadInput("this objective needs it", field="Batch.targets_N")
+        targets_N = told(batch.targets_N, "targets_N")
         losses: list[Tensor] = []
-        told = {"target": batch.targets_N, "losses": losses} if self.stage.last else {}
-        self.schedule.step(*([batch.ids_N] if self.stage.first else []), **told)
+        learned = {"target": targets_N, "losses": losses} if self.stage.last else {}
+        self.schedule.step(*([batch.ids_N] if self.stage.first else []), **learned)
         device = batch.ids_N.device
         total = torch.stack(losses).sum().detach() if losses else torch.zeros((), device=device)
-        count = int((batch.targets_N != IGNORE).sum()) if self.stage.last else 0
+        count = asked(targets_N) if self.stage.last else 0
         return Loss(total=total.requires_grad_(), count=count)
 
 

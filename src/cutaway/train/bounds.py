@@ -1,4 +1,4 @@
-"""The bounds of what optimisers and schedules are told.
+"""The bounds of what optimisers, schedules and objectives are told.
 
 Read next: train/optimisers/descent.py
 """

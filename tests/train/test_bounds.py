@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from cutaway.base.errors import BadInput
-from cutaway.train.optimisers.bounds import at_least, fractions
+from cutaway.train.bounds import at_least, fractions
 
 
 @dataclass(frozen=True)
