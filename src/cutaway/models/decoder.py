@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
-from cutaway.nn.block import Block, Norm
+from cutaway.nn.block import Block, Norm, through
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost
 from cutaway.nn.embedding import Embedding
@@ -99,12 +99,7 @@ class DecoderModel(nn.Module):
             x_ND = x_ND + self.positions(context.positions_N).to(x_ND.dtype)
         if self.spec.dropout and self.training:
             x_ND = F.dropout(x_ND, self.spec.dropout)
-        reports: dict[str, Any] = {}
-        for layer, block in enumerate(self.blocks):
-            x_ND, report = block(x_ND, context.at(layer))
-            reports |= {f"blocks.{layer}.{name}": value for name, value in report.items()}
-            if "residual" in context.want:
-                reports[f"blocks.{layer}.residual_ND"] = x_ND
+        x_ND, reports = through(self.blocks, x_ND, context)
         if context.cache is not None:
             context.cache.advance(context.lengths)
         return x_ND, reports

@@ -23,7 +23,7 @@ from cutaway.base.errors import BadInput
 from cutaway.models.classifier import ClassifierModule, SequenceClassifier, TokenClassifier
 from cutaway.models.masked_head import MaskedHead, MaskedHeadModule
 from cutaway.models.pooler import Pooler
-from cutaway.nn.block import Block, Norm
+from cutaway.nn.block import Block, Norm, through
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost
 from cutaway.nn.embedding import Embedding
@@ -142,12 +142,7 @@ class EncoderModel(nn.Module):
             x_ND = self.embedding_norm(x_ND, context)
         if self.spec.dropout and self.training:
             x_ND = F.dropout(x_ND, self.spec.dropout)
-        reports: dict[str, Any] = {}
-        for layer, block in enumerate(self.blocks):
-            x_ND, report = block(x_ND, context.at(layer))
-            reports |= {f"blocks.{layer}.{name}": value for name, value in report.items()}
-            if "residual" in context.want:
-                reports[f"blocks.{layer}.residual_ND"] = x_ND
+        x_ND, reports = through(self.blocks, x_ND, context)
         return (x_ND if self.norm is None else self.norm(x_ND, context)), reports
 
     def pooled(self, x_ND: Tensor, context: Context) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
-from cutaway.nn.block import Block, Norm
+from cutaway.nn.block import Block, Norm, through
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost
 from cutaway.nn.positions import Learned, Sinusoidal
@@ -75,13 +75,7 @@ class StackModule(nn.Module):
             x_ND = F.dropout(x_ND, self.dropout)
         if self.relative is not None:
             context = replace(context, bias=self.relative(_rule(context)))
-        reports: dict[str, Any] = {}
-        for layer, block in enumerate(self.blocks):
-            x_ND, report = block(x_ND, context.at(layer))
-            reports |= {f"blocks.{layer}.{name}": value for name, value in report.items()}
-            if "residual" in context.want:
-                reports[f"blocks.{layer}.residual_ND"] = x_ND
-        return x_ND, reports
+        return through(self.blocks, x_ND, context)
 
     def normed(self, x_ND: Tensor, context: Context) -> Tensor:
         """The residual behind the last norm, where there is one."""

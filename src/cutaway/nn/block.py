@@ -11,6 +11,7 @@ N tokens, flat · D model dim.   Read next: nn/attention/grouped.py, nn/feedforw
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -103,6 +104,18 @@ class BlockModule(nn.Module):
             y_ND = F.dropout(y_ND, self.spec.dropout)
         x_ND = x_ND + y_ND
         return (x_ND if norms.outside is None else norms.outside(x_ND, context)), report
+
+
+def through(blocks: Iterable[nn.Module], x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
+    """The residual (N, D) behind the last of the blocks, and the reports of all of them under `blocks.0.`, `blocks.1.`
+    and so on; among these `residual_ND` behind each where "residual" is wanted."""
+    reports: dict[str, Any] = {}
+    for layer, block in enumerate(blocks):
+        x_ND, report = block(x_ND, context.at(layer))
+        reports |= {f"blocks.{layer}.{name}": value for name, value in report.items()}
+        if "residual" in context.want:
+            reports[f"blocks.{layer}.residual_ND"] = x_ND
+    return x_ND, reports
 
 
 class Norms(nn.Module):
