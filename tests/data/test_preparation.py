@@ -107,6 +107,12 @@ def test_a_corpus_of_which_nothing_is_left_says_why(source, tmp_path, tokenizer)
         prepare([tmp_path / "void.txt"], tokenizer, tmp_path / "new", WHOLE, workers=1)
 
 
+def test_a_document_that_is_too_long_is_named_with_its_place(source, tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(encoding, "LONGEST", 20)
+    with pytest.raises(BadInput, match=r"corpus.txt:1: document: a document of 0 MiB"):
+        prepare([source], tokenizer, tmp_path / "out", WHOLE, workers=1)
+
+
 def test_two_at_once_are_kept_apart(source, tmp_path, tokenizer):
     from filelock import FileLock
 

@@ -34,7 +34,7 @@ from cutaway.data.shards import FORMAT, META, Coding, engine, is_whole, parts, r
 from cutaway.text.tokenizer import Tokenizer
 
 CHUNK = 4 << 20  # bytes of text in a shard: about a million tokens
-GROUP = 1 << 18  # bytes encoded at once: the library holds some 250 bytes for each token
+GROUP = 1 << 18  # characters encoded at once: the library holds some 250 bytes for each token
 LONGEST = 1 << 26  # bytes in one document, for the same reason: 64 MiB of prose take some 5 GB
 
 Work = tuple[Path, int, list[str], dict[str, Any]]  # folder, number, texts, what the record is to say
@@ -192,11 +192,12 @@ class Writer:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / META).unlink(missing_ok=True)  # the set is not whole until it is written again
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, source: str | None = None) -> None:
+        """Takes one document; `source` says where it stood, for errors. Raises BadInput for one that is too long."""
         encoded = text.encode("utf-8", "surrogatepass")
         if len(encoded) > LONGEST:
             message = f"a document of {len(encoded) >> 20} MiB; at most {LONGEST >> 20} MiB are taken as one: split it"
-            raise BadInput(message, field="document")
+            raise BadInput(message, source=source, field="document")
         self._texts.append(text)
         self._size += len(encoded)
         self._digest.update(len(encoded).to_bytes(8, "little") + encoded)

@@ -104,7 +104,7 @@ def prepare(
         counts: dict[str, int] = dict.fromkeys(names, 0)
         for entry in _kept(given, preparation, tally):
             for name, text in _placed(entry.text, preparation):
-                writers[name].add(text)
+                writers[name].add(text, f"{entry.source}:{entry.place}")
                 counts[name] += 1
         _check(counts, tally, preparation, ", ".join(map(str, given)))
         parts = {name: writer.finish() for name, writer in writers.items()}
