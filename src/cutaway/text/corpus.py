@@ -7,19 +7,20 @@ Read next: text/word_counts.py
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from cutaway.base.errors import BadInput
 
 
-def checked_text(text: str, field: str = "text") -> str:
+def checked_text(text: str, field: str = "text", *, source: Path | None = None) -> str:
     """`text` itself. Raises BadInput for what is no text, and for half a character, with its place."""
     if not isinstance(text, str):
-        raise BadInput(f"must be a text, not a {type(text).__name__}", field=field)
+        raise BadInput(f"must be a text, not a {type(text).__name__}", source=source, field=field)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         message = f"character {error.start} is half of a surrogate pair, which is no text"
-        raise BadInput(message, field=field) from error
+        raise BadInput(message, source=source, field=field) from error
     return text
 
 

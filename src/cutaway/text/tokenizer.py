@@ -8,7 +8,6 @@ Read next: text/folder.py, text/gguf_vocab.py, text/detokenizer.py, text/chat.py
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from cutaway.base.paths import atomic
 from cutaway.text import folder as folders
 from cutaway.text import gguf_export, gguf_vocab
 from cutaway.text.chat import render
+from cutaway.text.corpus import checked_text
 from cutaway.text.detokenizer import Detokenizer, alphabet
 from cutaway.text.vocabulary import Vocabulary, named_errors
 
-_HALF = re.compile("[\ud800-\udfff]")
 _VALUES = {character: byte for byte, character in enumerate(alphabet())}
 
 
@@ -82,10 +81,7 @@ class Tokenizer:
         """The ids of `text`; `special` adds BOS or EOS where this tokenizer does so around every text."""
         if not isinstance(text, str):
             raise BadInput(f"only text can be encoded, not a {type(text).__name__}", source=self.vocabulary.source)
-        half = _HALF.search(text)
-        if half is not None:
-            message = f"character {half.start()} is half of a surrogate pair, which is no text"
-            raise BadInput(message, field="text")
+        checked_text(text)
         with named_errors(self.vocabulary.source):
             return self._backend.encode(text, add_special_tokens=special).ids
 

@@ -38,6 +38,20 @@ def test_a_wrong_column_is_named(path):
         list(read(path, field="n"))
 
 
+def test_bytes_that_are_no_text_are_named_by_their_row(tmp_path):
+    cells = pyarrow.array([b"good", None, b"\xff"], pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": cells}), tmp_path / "a.parquet")
+    entries = read(tmp_path / "a.parquet")
+    assert next(entries).text == "good"
+    with pytest.raises(BadInput, match=r"a.parquet: row 3: text: not UTF-8 \(invalid start byte\)"):
+        list(entries)
+
+
+def test_an_ending_in_capitals_is_the_same_ending(path):
+    renamed = path.rename(path.with_suffix(path.suffix.upper()))
+    assert [entry.text for entry in read(renamed)] == [text for text in TEXTS if text is not None]
+
+
 def test_damage_is_one_line(path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(BadInput, match=f"{path.name}: damaged"):

@@ -12,6 +12,7 @@ from typing import Any
 from cutaway.base.errors import BadInput, MissingExtra, NotFound
 from cutaway.base.names import did_you_mean
 from cutaway.data.entry import Entry
+from cutaway.data.readers.stream import text_of
 
 ROWS = 4096
 
@@ -26,25 +27,36 @@ def read(path: Path, *, field: str = "text") -> Iterator[Entry]:
         raise NotFound(f"{path}: there is no such file")
     row = 0
     try:
-        for batch in _arrow(path, field) if path.suffix == ".arrow" else _parquet(path, field):
-            for text in batch:
+        for column in _arrow(path, field) if path.suffix.lower() == ".arrow" else _parquet(path, field):
+            for text in _cells(column):
                 row += 1
                 if text is not None:
-                    yield Entry(_checked(text, path, row, field), str(path), row)
+                    yield Entry(text_of(text, path, f"row {row}: {field}"), str(path), row)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"not UTF-8 ({error.reason})", source=path, field=f"row {row + 1}: {field}") from error
     except (pyarrow.ArrowException, OSError) as error:
         raise BadInput(f"damaged, or no such file: {' '.join(str(error).split())}", source=path) from error
 
 
-def _parquet(path: Path, field: str) -> Iterator[list[Any]]:
+def _cells(column: Any) -> Iterator[Any]:
+    """The values of an Arrow array. Arrow takes any bytes for text: those that are none raise at their own place."""
+    try:
+        values = column.to_pylist()
+    except UnicodeDecodeError:
+        values = (cell.as_py() for cell in column)
+    yield from values
+
+
+def _parquet(path: Path, field: str) -> Iterator[Any]:
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
         _check_column(file.schema_arrow, field, path)
         for batch in file.iter_batches(batch_size=ROWS, columns=[field]):
-            yield batch.column(0).to_pylist()
+            yield batch.column(0)
 
 
-def _arrow(path: Path, field: str) -> Iterator[list[Any]]:
+def _arrow(path: Path, field: str) -> Iterator[Any]:
     import pyarrow
 
     with pyarrow.memory_map(str(path)) as source:
@@ -54,19 +66,13 @@ def _arrow(path: Path, field: str) -> Iterator[list[Any]]:
             file = pyarrow.ipc.open_file(source)
             _check_column(file.schema, field, path)
             for number in range(file.num_record_batches):
-                yield file.get_batch(number).column(field).to_pylist()
+                yield file.get_batch(number).column(field)
             return
         _check_column(stream.schema, field, path)
         for batch in stream:
-            yield batch.column(field).to_pylist()
+            yield batch.column(field)
 
 
 def _check_column(schema: Any, field: str, path: Path) -> None:
     if field not in schema.names:
         raise BadInput(f'no column "{field}"{did_you_mean(field, schema.names)}', source=path)
-
-
-def _checked(text: Any, path: Path, row: int, field: str) -> str:
-    if not isinstance(text, str):
-        raise BadInput(f"must be text, not {type(text).__name__}", source=path, field=f"row {row}: {field}")
-    return text

@@ -14,7 +14,7 @@ from pathlib import Path
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.data.entry import Entry
-from cutaway.data.readers.stream import not_utf8, opened, refuse_wide
+from cutaway.data.readers.stream import not_utf8, opened, refuse_wide, text_of
 
 
 def read(path: Path, *, field: str = "text") -> Iterator[Entry]:
@@ -44,12 +44,4 @@ def _text(raw: bytes, path: Path, line: int, start: int, field: str) -> str:
         raise BadInput(f"expected an object, not a {type(value).__name__}", source=path, field=where)
     if field not in value:
         raise BadInput(f'no field "{field}"{did_you_mean(field, value)}', source=path, field=where)
-    text = value[field]
-    if not isinstance(text, str):
-        raise BadInput(f"must be text, not {type(text).__name__}", source=path, field=f"{where}: {field}")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
-        message = f"character {error.start} is half of a surrogate pair, which is no text"
-        raise BadInput(message, source=path, field=f"{where}: {field}") from error
-    return text
+    return text_of(value[field], path, f"{where}: {field}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.data.entry import Entry
-from cutaway.data.readers.stream import not_utf8, opened
+from cutaway.data.readers.stream import not_utf8, opened, text_of
 
 MOST = 256 * 2**20  # bytes; Python's values take several times as many
 
@@ -45,11 +45,4 @@ def _text(item: object, path: Path, where: str, field: str) -> str:
         if field not in item:
             raise BadInput(f'no field "{field}"{did_you_mean(field, item)}', source=path, field=where)
         item, where = item[field], f"{where}: {field}"
-    if not isinstance(item, str):
-        raise BadInput(f"must be text, not {type(item).__name__}", source=path, field=where)
-    try:
-        item.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
-        message = f"character {error.start} is half of a surrogate pair, which is no text"
-        raise BadInput(message, source=path, field=where) from error
-    return item
+    return text_of(item, path, where)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cutaway.base.errors import BadInput, NotFound
+from cutaway.text.corpus import checked_text
 
 PIECE = 1 << 20  # bytes
 _WIDE = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"}  # before UTF-16, whose mark begins like theirs
@@ -74,3 +75,10 @@ def not_utf8(path: Path, place: int, error: UnicodeDecodeError, field: str | Non
     return BadInput(
         f"not UTF-8 at byte {place} (0x{value:02x}: {error.reason}); convert it first", source=path, field=field
     )
+
+
+def text_of(value: object, path: Path, place: str) -> str:
+    """What stands at `place` of a file. Raises BadInput if it is no text, or holds half a character, as JSON may."""
+    if not isinstance(value, str):
+        raise BadInput(f"must be text, not {type(value).__name__}", source=path, field=place)
+    return checked_text(value, place, source=path)
