@@ -12,6 +12,7 @@ Read next: train/optimisers/adamw.py, train/optimisers/descent.py
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.train.bounds import at_least, fractions
-from cutaway.train.optimisers.descent import Descent, Group, Pace
-from cutaway.train.optimisers.sorting import sort
+from cutaway.train.optimisers.descent import Descent, Pace, descent
 
 Form = Literal["readable", "foreach", "fused"]
 KERNELS = {"cpu", "cuda"}  # devices for which torch has the fused kernel
@@ -43,9 +43,7 @@ class Adam:
         fractions(self, "betas")
 
     def build(self, module: nn.Module) -> Descent:
-        weights = sort(module)
-        decayed = Group(self, weights.decayed(self.decay_tables), self.decay)
-        return Descent([decayed, Group(self, weights.undecayed(self.decay_tables))])
+        return descent(self, module)
 
     def slots(self, weight: Tensor) -> dict[str, Tensor]:
         return {"first": torch.zeros_like(weight), "second": torch.zeros_like(weight)}
@@ -57,7 +55,11 @@ class Adam:
             return fused(torch._fused_adam_, weights, gradients, slots, pace, self.betas, self.eps)
         if pace.decay:
             gradients = list(torch._foreach_add(gradients, weights, alpha=pace.decay))
-        move(self.form, weights, gradients, slots, pace, self.betas, self.eps)
+        if self.form == "readable":
+            for one in zip(weights, gradients, slots["first"], slots["second"], strict=True):
+                adam(*one, pace, self.betas, self.eps)
+            return
+        adam_foreach(weights, gradients, slots, pace, self.betas, self.eps)
 
 
 def adam(
@@ -88,22 +90,6 @@ def adam_foreach(
     torch._foreach_addcdiv_(weights, slots["first"], below, -pace.rate * root / (1 - betas[0] ** pace.count))
 
 
-def move(
-    form: Form,
-    weights: list[Tensor],
-    gradients: list[Tensor],
-    slots: dict[str, list[Tensor]],
-    pace: Pace,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """The step in one of the forms written here."""
-    if form != "readable":
-        return adam_foreach(weights, gradients, slots, pace, betas, eps)
-    for one in zip(weights, gradients, slots["first"], slots["second"], strict=True):
-        adam(*one, pace, betas, eps)
-
-
 def fusible(weights: list[Tensor], gradients: list[Tensor]) -> bool:
     """Whether torch's kernel takes them: all of one kind, on a device that has it."""
     kinds = {(one.device, one.dtype) for one in (*weights, *gradients)}
@@ -111,7 +97,7 @@ def fusible(weights: list[Tensor], gradients: list[Tensor]) -> bool:
 
 
 def fused(
-    kernel,
+    kernel: Callable[..., None],
     weights: list[Tensor],
     gradients: list[Tensor],
     slots: dict[str, list[Tensor]],

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.train.bounds import at_least, fractions
-from cutaway.train.optimisers.adam import Form, adam, fused, fusible, move
-from cutaway.train.optimisers.descent import Descent, Group, Pace
-from cutaway.train.optimisers.sorting import sort
+from cutaway.train.optimisers.adam import Form, adam, adam_foreach, fused, fusible
+from cutaway.train.optimisers.descent import Descent, Pace, descent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +37,7 @@ class AdamW:
         fractions(self, "betas")
 
     def build(self, module: nn.Module) -> Descent:
-        weights = sort(module)
-        decayed = Group(self, weights.decayed(self.decay_tables), self.decay)
-        return Descent([decayed, Group(self, weights.undecayed(self.decay_tables))])
+        return descent(self, module)
 
     def slots(self, weight: Tensor) -> dict[str, Tensor]:
         return {"first": torch.zeros_like(weight), "second": torch.zeros_like(weight)}
@@ -56,7 +53,7 @@ class AdamW:
             return
         if pace.decay:
             torch._foreach_mul_(weights, 1 - pace.rate * pace.decay)
-        move(self.form, weights, gradients, slots, pace, self.betas, self.eps)
+        adam_foreach(weights, gradients, slots, pace, self.betas, self.eps)
 
 
 def adamw(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
+from cutaway.train.optimisers.sorting import sort
 from cutaway.train.shards import cut, is_sharded, shard, whole
 
 
@@ -45,6 +46,15 @@ class Rule(Protocol):
     ) -> None:
         """Moves the weights in place, and what is kept of them. Leaves the gradients as they are."""
         ...
+
+
+class Decaying(Rule, Protocol):
+    """A rule for all weights. `decay_tables`: whether token and position tables decay as matrices do."""
+
+    @property
+    def decay(self) -> float: ...
+    @property
+    def decay_tables(self) -> bool: ...
 
 
 class Group:
@@ -135,6 +145,13 @@ class Descent:
         for group in self.groups:
             group.counts = [int(state[f"{name}.count"]) for name in group.names]
         self.factor = float(state["factor"])
+
+
+def descent(rule: Decaying, module: nn.Module) -> Descent:
+    """One rule for all weights of a module; those that do not decay (see sorting.py) are a group of their own."""
+    weights = sort(module)
+    decayed = Group(rule, weights.decayed(rule.decay_tables), rule.decay)
+    return Descent([decayed, Group(rule, weights.undecayed(rule.decay_tables))])
 
 
 def _dense(gradient: Tensor | None, name: str) -> Tensor:

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.train.bounds import at_least, fractions
-from cutaway.train.optimisers.descent import Descent, Group, Pace
-from cutaway.train.optimisers.sorting import sort
+from cutaway.train.optimisers.descent import Descent, Pace, descent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +33,7 @@ class Lion:
         fractions(self, "betas")
 
     def build(self, module: nn.Module) -> Descent:
-        weights = sort(module)
-        decayed = Group(self, weights.decayed(self.decay_tables), self.decay)
-        return Descent([decayed, Group(self, weights.undecayed(self.decay_tables))])
+        return descent(self, module)
 
     def slots(self, weight: Tensor) -> dict[str, Tensor]:
         return {"mean": torch.zeros_like(weight)}

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
 from cutaway.train.bounds import at_least, fractions
-from cutaway.train.optimisers.descent import Descent, Group, Pace
-from cutaway.train.optimisers.sorting import sort
+from cutaway.train.optimisers.descent import Descent, Pace, descent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +37,7 @@ class SGD:
             raise BadInput("Nesterov's way needs a momentum", field="SGD.nesterov")
 
     def build(self, module: nn.Module) -> Descent:
-        weights = sort(module)
-        decayed = Group(self, weights.decayed(self.decay_tables), self.decay)
-        return Descent([decayed, Group(self, weights.undecayed(self.decay_tables))])
+        return descent(self, module)
 
     def slots(self, weight: Tensor) -> dict[str, Tensor]:
         return {"velocity": torch.zeros_like(weight)} if self.momentum else {}
