@@ -30,7 +30,7 @@ from cutaway.text.pair_counts import merges_kept
 from cutaway.text.patterns import cut_named
 from cutaway.text.presplit import presplit
 from cutaway.text.tokenizer import Tokenizer
-from cutaway.text.tokenizer_json import Specials, checked_special
+from cutaway.text.tokenizer_json import Specials, checked_ids, checked_special
 from cutaway.text.word_counts import counted
 
 _REMEMBERED = 1 << 16  # pieces whose ids are kept: most of a text is words that it has had before
@@ -98,9 +98,10 @@ class BytePair:
         """How many ids there are."""
         return len(self.tokens)
 
-    def encode(self, text: str | bytes) -> list[int]:
+    def encode(self, text: str | bytes, special: bool = True) -> list[int]:
         """The ids of `text`; special tokens that are spelled out in it are those tokens.
 
+        Nothing is put around it, so `special`, which every tokenizer takes, makes no difference.
         `bytes` need not be UTF-8: one that is no part of a character is cut as a symbol, and comes back as it was.
         """
         errors = "surrogateescape" if isinstance(text, bytes) else "strict"
@@ -131,11 +132,7 @@ class BytePair:
     def decode_bytes(self, ids: Iterable[int], special: bool = False) -> bytes:
         """The bytes of `ids`. Raises BadInput for an id that is not in the vocabulary."""
         left_out = frozenset() if special else frozenset(self.special.values())
-        kept = [int(index) for index in ids if index not in left_out]
-        for index in kept:
-            if not 0 <= index < len(self.tokens):
-                raise BadInput(f"{index} is not an id; there are {len(self.tokens)}", field="ids")
-        return b"".join(self.tokens[index] for index in kept)
+        return b"".join(self.tokens[index] for index in checked_ids(ids, self.vocab) if index not in left_out)
 
     def backend(self) -> Backend:
         """The same vocabulary as a pipeline of the `tokenizers` library."""

@@ -20,7 +20,7 @@ from cutaway.base.errors import BadInput
 from cutaway.text import tokenizer_json
 from cutaway.text.corpus import checked_text, checked_texts
 from cutaway.text.tokenizer import Tokenizer
-from cutaway.text.tokenizer_json import Specials, checked_special
+from cutaway.text.tokenizer_json import Specials, checked_ids, checked_special
 
 
 class Character:
@@ -67,8 +67,11 @@ class Character:
         """How many ids there are."""
         return len(self.tokens)
 
-    def encode(self, text: str) -> list[int]:
-        """One id for each character. Raises BadInput for one that is not known, unless there is an unknown token."""
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """One id for each character. Nothing is put around them, so `special` makes no difference.
+
+        Raises BadInput for a character that is not known, unless there is an unknown token.
+        """
         ids: list[int] = []
         for stretch, index in self._specials.split(checked_text(text)):
             ids += [index] if index is not None else [self._id(character) for character in stretch]
@@ -84,13 +87,8 @@ class Character:
 
     def decode(self, ids: Iterable[int], special: bool = False) -> str:
         """The text of `ids`; `special` keeps special tokens, the unknown one among them. BadInput for what is no id."""
-        pieces = []
-        for index in ids:
-            if not 0 <= index < len(self.tokens):
-                raise BadInput(f"{index} is not an id; there are {len(self.tokens)}", field="ids")
-            if special or self.tokens[index] not in self.special:
-                pieces.append(self.tokens[index])
-        return "".join(pieces)
+        tokens = (self.tokens[index] for index in checked_ids(ids, self.vocab))
+        return "".join(token for token in tokens if special or token not in self.special)
 
     def backend(self) -> Backend:
         """The same vocabulary as a pipeline of the `tokenizers` library; it drops what ours refuses as unknown."""
