@@ -26,6 +26,7 @@ def test_values(fields):
     assert (fields.count("count"), fields.number("count"), fields.number("part")) == (3, 3.0, 0.5)
     assert fields.flag("yes", False) and fields.choice("word", {"gelu": 7}, "gelu") == 7
     assert fields.names("list", ("a", "b", "c"), 2) == ("a", "b")
+    assert (fields.ids("count", (0,), 4), fields.ids("none", (1, 2), 4)) == ((3,), (1, 2))
     assert fields.says("none") and not fields.says("absent")
 
 
@@ -48,6 +49,9 @@ def test_null_counts_as_absent(fields):
         (lambda f: f.choice("list", {"a": 1}, "a"), "list: .* is not known here .known: a"),
         (lambda f: f.names("list", ("a",), 2), 'list: "b" is not known here'),
         (lambda f: f.names("list", ("a", "b"), 3), "list: expected a list of 3 names"),
+        (lambda f: f.ids("count", (0,), 3), "count: must be the id of one of 3 tokens, is 3"),
+        (lambda f: f.ids("yes", (0,), 3), "yes: must be the id of one of 3 tokens, is true"),
+        (lambda f: f.ids("list", (0,), 3), "list: must be the id of one of 3 tokens"),
         (lambda f: f.inner("list"), "list: expected an object"),
         (lambda f: f.inner("in").count("n"), r"in\.n: must be from 1 to"),
     ],

@@ -104,6 +104,14 @@ class Fields:
                 self.refuse(name, f"{_shown(one)} is not known here (known: {', '.join(known)})")
         return tuple(value)
 
+    def ids(self, name: str, default: tuple[int, ...], vocab: int) -> tuple[int, ...]:
+        """A token id of so many, or a list of them."""
+        told = self.get(name, list(default))
+        ids = told if isinstance(told, list) else [told]
+        if not ids or not all(type(id) is int and 0 <= id < vocab for id in ids):
+            self.refuse(name, f"must be the id of one of {vocab} tokens, is {_shown(told)}")
+        return tuple(ids)
+
     def inner(self, name: str) -> Fields | None:
         """The object under a field; None where it is absent."""
         value = self.get(name, None)

@@ -80,8 +80,8 @@ def spec(fields: Fields) -> EncoderDecoder:
         dim=dim,
         encoder=_stack(fields, "encoder", dim, positions),
         decoder=_stack(fields, "decoder", dim, positions),
-        start=_ids(fields, "decoder_start_token_id", vocab, (vocab - 1,))[0],
-        ends=_ids(fields, "eos_token_id", vocab, (0,)),
+        start=fields.ids("decoder_start_token_id", (vocab - 1,), vocab)[0],
+        ends=fields.ids("eos_token_id", (0,), vocab),
         never=_never(fields, vocab),
         head_bias=fields.flag(BIAS, True),
         embedding_scale=dim**0.5 if fields.flag("scale_embedding", False) else None,
@@ -107,15 +107,6 @@ def _stack(fields: Fields, side: str, dim: int, positions: Sinusoidal) -> Stack:
         dropout=fields.number("dropout", 0.1),
     )
     return Stack(blocks=(block,) * fields.count(f"{side}_layers", 12, most=LAYERS), positions=positions)
-
-
-def _ids(fields: Fields, name: str, vocab: int, default: tuple[int, ...]) -> tuple[int, ...]:
-    """A token id, or a list of them."""
-    told = fields.get(name, list(default))
-    ids = told if isinstance(told, list) else [told]
-    if not ids or not all(type(id) is int and 0 <= id < vocab for id in ids):
-        fields.refuse(name, f"must be the id of one of {vocab} tokens, is {told!r:.60}")
-    return tuple(ids)
 
 
 def _never(fields: Fields, vocab: int) -> tuple[int, ...]:

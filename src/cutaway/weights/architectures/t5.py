@@ -81,14 +81,14 @@ def spec(fields: Fields) -> EncoderDecoder:
         )
         stacks.append(Stack(blocks=(block,) * count, norm=norm, relative=relative))
     tied = fields.flag("tie_word_embeddings", True)
-    padding = _ids(fields, "pad_token_id", (0,), vocab)
+    padding = fields.ids("pad_token_id", (0,), vocab)
     return EncoderDecoder(
         vocab=vocab,
         dim=dim,
         encoder=stacks[0],
         decoder=stacks[1],
-        start=_ids(fields, "decoder_start_token_id", padding, vocab)[0],
-        ends=_ids(fields, "eos_token_id", (1,), vocab),
+        start=fields.ids("decoder_start_token_id", padding, vocab)[0],
+        ends=fields.ids("eos_token_id", (1,), vocab),
         tied=tied,
         head_scale=dim**-0.5 if fields.flag("scale_decoder_outputs", tied) else None,
         dropout=drop,
@@ -105,15 +105,6 @@ def _feed(fields: Fields, drop: float) -> Plain | Gated:
     # The only gated one there was at first had the tanh form, and was called by the exact one's name.
     activation = "gelu_tanh" if told == "gated-gelu" else activation
     return Gated(hidden=hidden, activation=activation, dropout=drop)
-
-
-def _ids(fields: Fields, name: str, default: tuple[int, ...], vocab: int) -> tuple[int, ...]:
-    """A token id, or a list of them."""
-    told = fields.get(name, list(default))
-    ids = told if isinstance(told, list) else [told]
-    if not ids or not all(type(id) is int and 0 <= id < vocab for id in ids):
-        fields.refuse(name, f"must be the id of one of {vocab} tokens, is {told!r:.60}")
-    return tuple(ids)
 
 
 def fit(spec: EncoderDecoder, names: Collection[str]) -> EncoderDecoder:
