@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,18 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 import cutaway
 from cutaway.base.errors import BadInput
-from cutaway.data.batch import Batch
 from cutaway.infer.seq2seq import Seq2Seq
-from cutaway.models.encoder_decoder import EncoderDecoder, EncoderDecoderModel
-from cutaway.nn.cache import ContiguousCache
-from cutaway.nn.context import Context
-from cutaway.ops.forms import FAST, READABLE, Forms
+from cutaway.ops.forms import READABLE
 from cutaway.weights.architectures.marian import MARIAN
 from cutaway.weights.architectures.table import home_of
 from cutaway.weights.fields import Fields
 from cutaway.weights.huggingface import read_folder
 from cutaway.weights.saving import write_folder
+
+from .seq2seq_twin import Seq2SeqTwin
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -61,48 +58,6 @@ OPTIONS = {
 CLOSE = {"atol": 3e-5, "rtol": 3e-5}
 
 
-@dataclass
-class Twin:
-    theirs: Any
-    ours: EncoderDecoderModel
-    spec: EncoderDecoder
-    folder: Path
-    sources: list[Tensor]
-    targets: list[Tensor]
-
-    @torch.no_grad()
-    def expected(self) -> Tensor:
-        """Their logits (N, V): one padded and masked batch."""
-        pad = torch.nn.utils.rnn.pad_sequence
-        made = self.theirs(
-            input_ids=pad(self.sources, batch_first=True, padding_value=PAD),
-            attention_mask=pad([torch.ones_like(one) for one in self.sources], batch_first=True),
-            decoder_input_ids=pad(self.targets, batch_first=True, padding_value=PAD),
-        ).logits
-        return torch.cat([row[: len(target)] for row, target in zip(made, self.targets, strict=True)])
-
-    def batch(self) -> Batch:
-        source = Batch(ids_N=torch.cat(self.sources), lengths=tuple(map(len, self.sources)))
-        return Batch(ids_N=torch.cat(self.targets), lengths=tuple(map(len, self.targets)), source=source)
-
-    @torch.no_grad()
-    def full(self, forms: Forms = FAST) -> Tensor:
-        batch = self.batch()
-        return self.ours(batch.ids_N, Context.of(batch.lengths, forms=forms), source=batch.source)[0]
-
-    @torch.no_grad()
-    def cached(self) -> Tensor:
-        cache, batch = ContiguousCache(self.spec.streams(), sequences=len(self.targets), capacity=2), self.batch()
-        parts: list[list[Tensor]] = [[] for _ in self.targets]
-        for step in range(max(batch.lengths)):
-            ids = [one[step : step + 1] for one in self.targets]
-            counts = tuple(map(len, ids))
-            made, _ = self.ours(torch.cat(ids), Context.of(counts, cache=cache), source=None if step else batch.source)
-            for found, part in zip(parts, made.split(counts), strict=True):
-                found.append(part)
-        return torch.cat([part for found in parts for part in found])
-
-
 def randomise(model: torch.nn.Module) -> None:
     """Numbers large enough that every part shows in the logits, the bias of the logits included."""
     for name, parameter in model.named_parameters():
@@ -120,8 +75,8 @@ def randomise(model: torch.nn.Module) -> None:
 
 
 @pytest.fixture
-def make_twin(tmp_path: Path) -> Callable[..., Twin]:
-    def make(seed: int = 5, **options: Any) -> Twin:
+def make_twin(tmp_path: Path) -> Callable[..., Seq2SeqTwin]:
+    def make(seed: int = 5, **options: Any) -> Seq2SeqTwin:
         torch.manual_seed(seed)
         theirs = transformers.MarianMTModel(transformers.MarianConfig(**(SMALL | options))).eval()
         randomise(theirs)
@@ -129,7 +84,9 @@ def make_twin(tmp_path: Path) -> Callable[..., Twin]:
         ours, spec = read_folder(tmp_path / "theirs", device="cpu")
         sources = [torch.cat([torch.randint(1, PAD, (n - 1,)), torch.tensor([END])]) for n in SOURCES]
         targets = [torch.cat([torch.tensor([PAD]), torch.randint(1, PAD, (n - 1,))]) for n in TARGETS]
-        return Twin(theirs, ours, spec, tmp_path, sources, targets)
+        return Seq2SeqTwin(
+            theirs=theirs, ours=ours, spec=spec, folder=tmp_path, sources=sources, targets=targets, padding=PAD
+        )
 
     return make
 
@@ -214,18 +171,6 @@ def test_the_trunk_alone_is_read_without_a_bias(make_twin):
     torch.testing.assert_close(replace(twin, ours=ours).full() + twin.ours.bias, twin.full(), **CLOSE)
 
 
-def theirs_written(twin: Twin, most: int, ends: Collection[int] = (END,), **options: Any) -> list[list[int]]:
-    """What transformers generates for each source, alone, without its start and its padding."""
-    made = []
-    for source in twin.sources:
-        ids = twin.theirs.generate(
-            source[None], attention_mask=torch.ones_like(source[None]), max_new_tokens=most, do_sample=False, **options
-        )[0, 1:].tolist()
-        end = next((at for at, id in enumerate(ids) if id in ends), len(ids))
-        made.append(ids[: end + 1])
-    return made
-
-
 def test_what_is_written_is_theirs(make_twin):
     lengths = set()
     for seed in range(3):
@@ -234,7 +179,7 @@ def test_what_is_written_is_theirs(make_twin):
         for beams, penalty in ((1, 1.0), (3, 1.0), (4, 0.6)):
             told = {"num_beams": beams} if beams == 1 else {"num_beams": beams, "length_penalty": penalty}
             answers = writer.generate(sources, max_tokens=12, beams=beams, length_penalty=penalty)
-            assert [list(answer.tokens) for answer in answers] == theirs_written(twin, 12, ENDS, **told), (seed, beams)
+            assert [list(answer.tokens) for answer in answers] == twin.their_targets(12, **told), (seed, beams)
             lengths |= {len(answer.tokens) for answer in answers}
     assert len(lengths) > 3, "targets that all end alike would hide mistakes"
 
@@ -253,7 +198,7 @@ def test_what_is_forbidden_is_never_written(make_twin):
     ours.load_state_dict(twin.ours.state_dict())
     for beams in (1, 3):
         answers = Seq2Seq(ours).generate([source.tolist() for source in twin.sources], max_tokens=8, beams=beams)
-        expected = theirs_written(twin, 8, num_beams=beams, bad_words_ids=told["bad_words_ids"])
+        expected = twin.their_targets(8, num_beams=beams, bad_words_ids=told["bad_words_ids"])
         assert [list(answer.tokens) for answer in answers] == expected
         assert not {PAD, 7} & {token for one in expected for token in one}
 
@@ -341,11 +286,4 @@ def test_waves_side_by_side_have_no_home():
 
 
 def test_it_runs_where_there_is_no_memory(make_twin):
-    twin = make_twin()
-    module, _ = read_folder(twin.folder / "theirs", device="meta")
-    source = Batch(ids_N=torch.zeros(5, dtype=torch.long, device="meta"), lengths=(2, 3))
-    cache = ContiguousCache(twin.spec.streams(), sequences=2, device="meta")
-    for step in range(2):
-        ids = torch.zeros(2, dtype=torch.long, device="meta")
-        context = Context.of((1, 1), cache=cache, device="meta")
-        assert module(ids, context, source=None if step else source)[0].shape == (2, VOCAB)
+    make_twin().check_meta()

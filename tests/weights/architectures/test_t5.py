@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,17 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from cutaway.base.errors import BadInput
-from cutaway.data.batch import Batch
 from cutaway.infer.seq2seq import Seq2Seq
-from cutaway.models.encoder_decoder import EncoderDecoder, EncoderDecoderModel
-from cutaway.nn.cache import ContiguousCache
-from cutaway.nn.context import Context
-from cutaway.ops.forms import FAST, READABLE, Forms
+from cutaway.ops.forms import READABLE
 from cutaway.weights.architectures.place import place_of
 from cutaway.weights.architectures.t5 import T5
 from cutaway.weights.fields import Fields
 from cutaway.weights.huggingface import read_folder
 from cutaway.weights.saving import write_folder
+
+from .seq2seq_twin import Seq2SeqTwin
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -58,49 +55,6 @@ OPTIONS = {
 CLOSE = {"atol": 3e-5, "rtol": 3e-5}
 
 
-@dataclass
-class Twin:
-    theirs: Any
-    ours: EncoderDecoderModel
-    spec: EncoderDecoder
-    folder: Path
-    sources: list[Tensor]
-    targets: list[Tensor]
-
-    def expected(self) -> Tensor:
-        """Their logits (N, V): one padded and masked batch."""
-        pad = torch.nn.utils.rnn.pad_sequence
-        mask = pad([torch.ones_like(one) for one in self.sources], batch_first=True)
-        made = self.theirs(
-            input_ids=pad(self.sources, batch_first=True),
-            attention_mask=mask,
-            decoder_input_ids=pad(self.targets, batch_first=True),
-        ).logits
-        return torch.cat([row[: len(target)] for row, target in zip(made, self.targets, strict=True)])
-
-    def batch(self) -> Batch:
-        source = Batch(ids_N=torch.cat(self.sources), lengths=tuple(map(len, self.sources)))
-        return Batch(ids_N=torch.cat(self.targets), lengths=tuple(map(len, self.targets)), source=source)
-
-    def full(self, forms: Forms = FAST) -> Tensor:
-        batch = self.batch()
-        return self.ours(batch.ids_N, Context.of(batch.lengths, forms=forms), source=batch.source)[0]
-
-    @torch.no_grad()
-    def cached(self) -> Tensor:
-        cache, batch = ContiguousCache(self.spec.streams(), sequences=len(self.targets), capacity=2), self.batch()
-        parts: list[list[Tensor]] = [[] for _ in self.targets]
-        for step in range(max(batch.lengths)):
-            ids = [one[step : step + 1] for one in self.targets]
-            counts = tuple(map(len, ids))
-            context = Context.of(counts, cache=cache)
-            made, _ = self.ours(torch.cat(ids), context, source=None if step else batch.source)
-            cache.check()
-            for found, part in zip(parts, made.split(counts), strict=True):
-                found.append(part)
-        return torch.cat([part for found in parts for part in found])
-
-
 def randomise(model: torch.nn.Module) -> None:
     """Numbers large enough that every part shows in the logits."""
     for name, parameter in model.named_parameters():
@@ -116,8 +70,8 @@ def randomise(model: torch.nn.Module) -> None:
 
 
 @pytest.fixture
-def make_twin(tmp_path: Path) -> Callable[..., Twin]:
-    def make(seed: int = 5, **options: Any) -> Twin:
+def make_twin(tmp_path: Path) -> Callable[..., Seq2SeqTwin]:
+    def make(seed: int = 5, **options: Any) -> Seq2SeqTwin:
         torch.manual_seed(seed)
         config = transformers.T5Config(**(SMALL | options))
         theirs = transformers.T5ForConditionalGeneration(config).eval()
@@ -128,7 +82,7 @@ def make_twin(tmp_path: Path) -> Callable[..., Twin]:
         ours, spec = read_folder(tmp_path / "theirs", device="cpu")
         sources = [torch.randint(2, VOCAB, (length,)) for length in SOURCES]
         targets = [torch.cat([torch.zeros(1, dtype=torch.long), torch.randint(2, VOCAB, (n - 1,))]) for n in TARGETS]
-        return Twin(theirs, ours, spec, tmp_path, sources, targets)
+        return Seq2SeqTwin(theirs=theirs, ours=ours, spec=spec, folder=tmp_path, sources=sources, targets=targets)
 
     return make
 
@@ -173,7 +127,7 @@ def test_what_we_write_is_read_as_the_same_model(options, make_twin):
         twin.folder / "ours", output_loading_info=True
     )
     assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
-    back = Twin(theirs.eval(), again, spec, twin.folder, twin.sources, twin.targets)
+    back = replace(twin, theirs=theirs.eval(), ours=again)
     with torch.no_grad():
         torch.testing.assert_close(back.expected(), twin.expected(), **CLOSE)
     assert theirs.config.decoder_start_token_id == 0 and theirs.config.eos_token_id == 1
@@ -224,29 +178,10 @@ def test_a_config_that_cannot_be_is_one_clear_line(field, value):
 
 
 def test_it_runs_where_there_is_no_memory(make_twin):
-    twin = make_twin(**V11)
-    module, _ = read_folder(twin.folder / "theirs", device="meta")
-    source = Batch(ids_N=torch.zeros(5, dtype=torch.long, device="meta"), lengths=(2, 3))
-    cache = ContiguousCache(twin.spec.streams(), sequences=2, device="meta")
-    for step in range(3):
-        ids = torch.zeros(2, dtype=torch.long, device="meta")
-        context = Context.of((1, 1), cache=cache, device="meta")
-        assert module(ids, context, source=None if step else source)[0].shape == (2, VOCAB)
+    make_twin(**V11).check_meta()
 
 
-def theirs_written(twin: Twin, most: int, **options: Any) -> list[list[int]]:
-    """What transformers generates for each source, alone, without its start and its padding."""
-    made = []
-    for source in twin.sources:
-        ids = twin.theirs.generate(
-            source[None], attention_mask=torch.ones_like(source[None]), max_new_tokens=most, do_sample=False, **options
-        )[0, 1:].tolist()
-        end = ids.index(1) + 1 if 1 in ids else len(ids)
-        made.append(ids[:end])
-    return made
-
-
-def searching(make_twin: Callable[..., Twin], seed: int) -> Twin:
+def searching(make_twin: Callable[..., Seq2SeqTwin], seed: int) -> Seq2SeqTwin:
     """A twin whose end is now likely and now not, so that targets end at different lengths."""
     # (transformers cannot generate with more layers in the decoder than in the encoder: its cache is one too short.)
     twin = make_twin(seed, **V11, num_layers=3)
@@ -272,10 +207,10 @@ def test_what_is_written_is_theirs(seed, make_twin):
     twin = searching(make_twin, seed)
     writer, sources = Seq2Seq(twin.ours), [source.tolist() for source in twin.sources]
     answers = writer.generate(sources, max_tokens=12)
-    assert [list(answer.tokens) for answer in answers] == theirs_written(twin, 12, num_beams=1)
+    assert [list(answer.tokens) for answer in answers] == twin.their_targets(12, num_beams=1)
     for search in SEARCHES[seed % 2 :: 2]:
         told = {"num_beams": search["beams"], "length_penalty": search["length_penalty"]}
-        expected = theirs_written(twin, 12, **told, early_stopping=search["early"])
+        expected = twin.their_targets(12, **told, early_stopping=search["early"])
         answers = writer.generate(sources, max_tokens=12, **search)
         assert [list(answer.tokens) for answer in answers] == expected, search
 
