@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
 from cutaway.nn.context import Context
+from cutaway.train.blocks import lists_of_blocks
 
 
 def recompute(module: nn.Module, *, every: int = 1) -> nn.Module:
@@ -31,8 +32,7 @@ def recompute(module: nn.Module, *, every: int = 1) -> nn.Module:
     """
     if every < 1:
         raise BadInput(f"must be at least 1, is {every}", field="every")
-    lists = [part for name, part in module.named_modules() if name.rpartition(".")[2] == "blocks"]
-    lists = [blocks for blocks in lists if isinstance(blocks, nn.ModuleList)]
+    lists = lists_of_blocks(module)
     if not lists:
         raise BadInput("there are no blocks to recompute", field="module")
     for blocks in lists:

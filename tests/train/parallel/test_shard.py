@@ -9,7 +9,7 @@ from cutaway.train.fit import fit
 from cutaway.train.optimisers.adafactor import Adafactor
 from cutaway.train.optimisers.adamw import AdamW
 from cutaway.train.optimisers.muon import Muon
-from cutaway.train.parallel.shard import blocks_of, shard
+from cutaway.train.parallel.shard import shard
 from cutaway.train.recompute import recompute
 from cutaway.train.schedules import Linear, Scheduled
 from cutaway.train.shards import shard as part
@@ -85,8 +85,3 @@ def test_optimisers_move_shards_as_they_move_the_whole(name, results):
     list(fit(module, next_token(), [together()] * 3, Scheduled(VALUES[name].build(module), Linear(steps=10)), steps=3))
     for result in results:
         near(result[name], {name: weight.detach() for name, weight in module.named_parameters()})
-
-
-def test_blocks_are_found_in_order():
-    module = decoder()
-    assert blocks_of(module) == list(module.blocks)

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 
+from cutaway.train.blocks import blocks_of
 from cutaway.train.loss import Objective
 from cutaway.train.parallel.fleet import Fleet
 from cutaway.train.parallel.within import Ask, Within
@@ -33,12 +34,6 @@ def shard(module: nn.Module, objective: Objective, fleet: Fleet, **told: Any) ->
         fully_shard(block, mesh=mesh, **told)
     fully_shard(within, mesh=mesh, reshard_after_forward=False, **told)
     return within, Ask(objective)
-
-
-def blocks_of(module: nn.Module) -> list[nn.Module]:
-    """The blocks of a model, in order: the members of every module list called `blocks`."""
-    lists = [child for name, child in module.named_modules() if name.rpartition(".")[2] == "blocks"]
-    return [block for held in lists if isinstance(held, nn.ModuleList) for block in held]
 
 
 @torch.no_grad()

@@ -26,8 +26,8 @@ from cutaway.base.errors import BadInput
 from cutaway.nn.attention.grouped import GroupedQueryAttention
 from cutaway.nn.feedforward import GatedFeed, PlainFeed
 from cutaway.nn.linear import Linear
+from cutaway.train.blocks import blocks_of
 from cutaway.train.parallel.fleet import Fleet
-from cutaway.train.parallel.shard import blocks_of
 
 
 class Columns(ParallelStyle):
