@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from cutaway.text.merges import LONG, join, join_long, joined
+from cutaway.text.merges import LONG, join, join_long, joined, merged
 
 LETTERS = "abc"
 
@@ -34,6 +34,12 @@ def test_both_forms_do_what_the_library_does(table, text):
     assert join(symbols, ranks) == expected
     assert join_long(symbols, ranks) == expected
     assert joined(symbols, ranks) == expected
+
+
+def test_one_pair_is_merged_from_the_left():
+    assert merged([1, 1, 1, 2, 1], (1, 1), 9) == [9, 1, 2, 1]
+    assert merged([2, 1, 2, 1], (2, 1), 9) == [9, 9] and merged([1, 2], (2, 1), 9) == [1, 2]
+    assert merged([], (1, 1), 9) == []
 
 
 def test_a_long_line_takes_time_in_proportion():

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from cutaway.base.errors import BadInput
 from cutaway.text.detokenizer import alphabet
-from cutaway.text.pair_counts import PairTable, merged, merges_kept, merges_recounted
+from cutaway.text.pair_counts import PairTable, merges_kept, merges_recounted
 
 PLAIN = list(range(256))
 # Few letters, so that runs, overlaps and ties are everywhere.
@@ -84,8 +84,6 @@ def test_a_real_text(root):
 
 
 def test_a_run_is_merged_from_the_left():
-    assert merged([1, 1, 1, 2, 1], (1, 1), 9) == [9, 1, 2, 1]
-    assert merged([], (1, 1), 9) == []
     assert [pair[:2] for pair in merges_kept({b"a" * 7: 1}, PLAIN)] == [(97, 97), (256, 256), (256, 97), (257, 258)]
 
 

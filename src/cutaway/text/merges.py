@@ -33,6 +33,21 @@ def join(symbols: Sequence[int], ranks: Ranks) -> list[int]:
         symbols[place : place + 2] = [new]
 
 
+def merged(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
+    """`symbols` with every occurrence of one `pair`, taken from the left, replaced by `new`: a step of training."""
+    left, right = pair
+    result: list[int] = []
+    place, last = 0, len(symbols) - 1
+    while place <= last:
+        if place < last and symbols[place] == left and symbols[place + 1] == right:
+            result.append(new)
+            place += 2
+        else:
+            result.append(symbols[place])
+            place += 1
+    return result
+
+
 def join_long(symbols: Sequence[int], ranks: Ranks) -> list[int]:
     """The same with a heap of (rank, place, id it makes) over a linked list; an entry whose pair is gone is skipped."""
     symbols = list(symbols)

@@ -19,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 
 from cutaway.base.errors import BadInput
+from cutaway.text.merges import merged
 
 Merge = tuple[int, int, int]
 LIMIT = 2**31 - 1  # places are numbers of 32 bits
@@ -45,17 +46,6 @@ def merges_recounted(words: Mapping[bytes, int], ids: Sequence[int]) -> Iterator
         yield *best, counts[best]
         split = [(merged(symbols, best, new), count) for symbols, count in split]
         new += 1
-
-
-def merged(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
-    """`symbols` with every occurrence of `pair`, taken from the left, replaced by `new`."""
-    result: list[int] = []
-    place = 0
-    while place < len(symbols):
-        found = tuple(symbols[place : place + 2]) == pair
-        result.append(new if found else symbols[place])
-        place += 2 if found else 1
-    return result
 
 
 def merges_kept(words: Mapping[bytes, int], ids: Sequence[int]) -> Iterator[Merge]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from cutaway.base.errors import BadInput
 from cutaway.base.progress import track
+from cutaway.text.coverage import covering
 from cutaway.text.lattice import Floats, Ints, Lattice
 from cutaway.text.substrings import repeated
 
@@ -47,7 +48,7 @@ def learn(
     weighs when candidates are chosen, by default as often as it occurs. Raises BadInput where `size` cannot hold the
     characters.
     """
-    alphabet = _alphabet(stretches, coverage)
+    alphabet = covering(stretches, coverage)
     if not alphabet:
         raise BadInput("there is no text in it", field="corpus")
     if size < len(alphabet):
@@ -66,22 +67,6 @@ def learn(
     for _ in track(rounds, "fitting pieces", total=fit.rounds_ahead(size)):
         pass
     return fit.chosen(size)
-
-
-def _alphabet(stretches: Mapping[str, int], coverage: float) -> list[str]:
-    """The most frequent characters that together make up `coverage` of the text."""
-    counted: Counter[str] = Counter()
-    for stretch, times in stretches.items():
-        for character in stretch:
-            counted[character] += times
-    enough = coverage * counted.total()
-    taken, so_far = [], 0
-    for character, times in sorted(counted.items(), key=lambda item: (-item[1], item[0])):
-        if so_far >= enough:
-            break
-        taken.append(character)
-        so_far += times
-    return taken
 
 
 def _known_parts(stretch: str, known: set[str]) -> Iterator[str]:

@@ -23,6 +23,8 @@ from itertools import pairwise
 
 from cutaway.base.errors import BadInput
 from cutaway.base.progress import track
+from cutaway.text.coverage import covering
+from cutaway.text.merges import merged
 
 Pair = tuple[int, int]
 
@@ -34,7 +36,7 @@ def learn(
 
     Raises BadInput where there are no words, and where `size` cannot hold the characters.
     """
-    alphabet = _alphabet(words, coverage)
+    alphabet = sorted(covering(words, coverage))
     known = set(alphabet)
     kept = {word: count for word, count in words.items() if known.issuperset(word)}
     if not kept:
@@ -56,21 +58,6 @@ def learn(
             pairs.join(best, ids.setdefault(joined, len(ids)))
         tokens.append(next(reversed(ids)))
     return tokens
-
-
-def _alphabet(words: Mapping[str, int], coverage: float) -> list[str]:
-    """The most frequent characters that together make up `coverage` of the text, by code point."""
-    counted: Counter[str] = Counter()
-    for word, count in words.items():
-        for character in word:
-            counted[character] += count
-    taken, so_far, enough = [], 0, coverage * counted.total()
-    for character, count in sorted(counted.items(), key=lambda item: (-item[1], item[0])):
-        if so_far >= enough:
-            break
-        taken.append(character)
-        so_far += count
-    return sorted(taken)
 
 
 class Pairs:
@@ -109,7 +96,7 @@ class Pairs:
         fresh: set[Pair] = set()
         for index in self.where.pop(pair):
             before = self.words[index]
-            after = self.words[index] = _joined(before, pair, new)
+            after = self.words[index] = merged(before, pair, new)
             gone = set(pairwise(before))
             for old in pairwise(before):
                 self.counts[old] -= self.weights[index]
@@ -124,17 +111,3 @@ class Pairs:
                     del self.counts[old]
         for one in fresh:
             heapq.heappush(self._heap, (-self.counts[one], one))
-
-
-def _joined(word: Sequence[int], pair: Pair, new: int) -> list[int]:
-    left, right = pair
-    result: list[int] = []
-    place, last = 0, len(word) - 1
-    while place <= last:
-        if place < last and word[place] == left and word[place + 1] == right:
-            result.append(new)
-            place += 2
-        else:
-            result.append(word[place])
-            place += 1
-    return result
