@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from cutaway.base.errors import BadInput
 from cutaway.nn.quantised import QuantisedLinear
 from cutaway.ops.blocks.format import FORMATS
 from cutaway.ops.blocks.quantise import quantise
 from cutaway.ops.packed import Packed
-from cutaway.weights.parameters import unsound
+from cutaway.weights.parameters import refuse_unsound, unsound
 
 
 def model() -> nn.Module:
@@ -35,3 +36,13 @@ def test_one_bad_scale_names_its_matrix():
     module = model()
     module.get_buffer("packed.packed.blocks")[2, 34:36] = torch.tensor([0, 0x7E], dtype=torch.uint8)  # fp16 NaN
     assert list(unsound(module)) == ["packed.weight"]
+
+
+def test_many_bad_ones_are_counted_behind_the_first():
+    module = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(5))
+    refuse_unsound(module, "a/model")
+    with torch.no_grad():
+        for part in module:
+            part.weight[0, 0] = float("nan")
+    with pytest.raises(BadInput, match=r"^a/model: weights: NaN .* in 0\.weight, 1\.weight, 2\.weight .and 2 others"):
+        refuse_unsound(module, "a/model")

@@ -24,7 +24,7 @@ from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.models.encoder import Encoder, EncoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.forms import FAST, Forms
-from cutaway.weights.parameters import unsound
+from cutaway.weights.parameters import refuse_unsound
 
 if TYPE_CHECKING:
     from cutaway.text.tokenizer import Tokenizer
@@ -202,11 +202,7 @@ class Language:
         """
         if self._sound or self.device.type == "meta":
             return
-        bad = list(unsound(self.module))
-        if bad:
-            others = f" (and {len(bad) - 3} others)" if len(bad) > 3 else ""
-            said = f"NaN or infinite numbers in {', '.join(bad[:3])}{others}"
-            raise BadInput(said, source=self.source, field="weights")
+        refuse_unsound(self.module, self.source)
         self._sound = True
 
 

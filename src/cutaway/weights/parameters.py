@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from cutaway.base.errors import BadInput
 from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.finite import finite
 from cutaway.ops.packed import Packed
@@ -40,3 +41,11 @@ def unsound(module: nn.Module) -> Iterator[str]:
             # The extremes of a tensor with NaN are NaN, and no mask as large as the tensor is made on the way.
             if numbers.numel() and not all(bool(extreme.isfinite()) for extreme in numbers.aminmax()):
                 yield f"{name}.{leaf}".lstrip(".")
+
+
+def refuse_unsound(module: nn.Module, source: str | None) -> None:
+    """Raises BadInput, naming `source` and the first of them, where parameters hold NaN or infinities."""
+    bad = list(unsound(module))
+    if bad:
+        others = f" (and {len(bad) - 3} others)" if len(bad) > 3 else ""
+        raise BadInput(f"NaN or infinite numbers in {', '.join(bad[:3])}{others}", source=source, field="weights")
