@@ -14,7 +14,7 @@ from cutaway.recipes.listing import RECIPES
 
 
 def recipes(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """List the recipes: what each makes, and how long it takes.
+    """List the recipes: what each makes, and about how long it takes (two free cores, if not said).
 
     `cutaway train NAME` runs one; `cutaway train NAME steps=500 seed=2` runs it changed.
     """

@@ -34,31 +34,31 @@ _ALL = (
     Listing(
         name="nano",
         about="a small Llama with QK-norm that has read Shakespeare's plays, with its own byte-pair tokenizer",
-        takes="3 minutes",
+        takes="about 3 minutes",
         home=("nano", "nano"),
     ),
     Listing(
         name="shakespeare-char",
         about="nanoGPT's setting for a CPU: characters of Shakespeare, 0.8 million parameters, 2,000 steps",
-        takes="1 to 2 minutes",
+        takes="about 1 to 2 minutes",
         home=("shakespeare_char", "shakespeare_char"),
     ),
     Listing(
         name="bert-mini",
         about="a small BERT that has learned to fill in masked words of Shakespeare",
-        takes="4 minutes",
+        takes="about 4 minutes",
         home=("bert_mini", "bert_mini"),
     ),
     Listing(
         name="t5-tiny",
         about="a small T5 that writes words backwards and dates the one right way",
-        takes="3 minutes",
+        takes="about 3 minutes",
         home=("t5_tiny", "t5_tiny"),
     ),
     Listing(
         name="translate",
         about="the original Transformer in small: classical Chinese into modern, or whatever pairs it is given",
-        takes="10 minutes",
+        takes="about 10 minutes",
         home=("translate", "translate"),
     ),
     Listing(
