@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -65,3 +67,8 @@ def test_the_share_of_real_words_is_shown_where_it_is_known(folder, capsys):
         path.write_text(path.read_text(encoding="utf-8").replace('"word_share"', '"other"'), encoding="utf-8")
     assert main(["runs", str(folder)]) == 0
     assert "words" not in capsys.readouterr().out
+
+
+def test_its_help_imports_no_torch():
+    code = "import sys, cutaway.cli.runs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ Read next: lab/runs_page.py, train/run.py
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +15,10 @@ from cutaway.base.paths import atomic, expand
 from cutaway.cli import console
 from cutaway.cli.panel import duration, sparkline
 from cutaway.cli.train import RUNS
-from cutaway.lab.runs_page import Told, differing, flat, runs_page
-from cutaway.train.run import CARD, SAMPLES, Run
+
+if TYPE_CHECKING:
+    from cutaway.lab.runs_page import Told
+    from cutaway.train.run import Run
 
 LONGEST = 48  # characters of a field's value in the comparison
 SHOWN = 1500  # characters of a sample
@@ -35,6 +37,9 @@ def runs(
 
     --html writes one page with their losses, recipes and samples, which needs nothing but itself.
     """
+    from cutaway.lab.runs_page import differing, runs_page
+    from cutaway.train.run import Run
+
     told = [_told(Run.open(folder)) for given in (folders or [RUNS]) for folder in found(expand(given))]
     if html is not None:
         with atomic(html) as partial:
@@ -57,6 +62,8 @@ def runs(
 
 def found(folder: Path) -> list[Path]:
     """The run in a folder, or the runs in the folders inside it. Raises NotFound where there is neither."""
+    from cutaway.train.run import CARD
+
     if (folder / CARD).is_file():
         return [folder]
     inside = sorted(path.parent for path in folder.glob(f"*/{CARD}")) if folder.is_dir() else []
@@ -66,6 +73,9 @@ def found(folder: Path) -> list[Path]:
 
 
 def _told(run: Run) -> Told:
+    from cutaway.lab.runs_page import Told, flat
+    from cutaway.train.run import SAMPLES
+
     fields = {name: value for name, value in flat(run.card["recipe"]).items() if not name.endswith("type")}
     samples = sorted((run.folder / SAMPLES).glob("step-*.txt"))
     before = run.folder / SAMPLES / "before.txt"
