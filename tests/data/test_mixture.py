@@ -87,6 +87,7 @@ def test_a_state_of_another_mixture_is_refused_and_changes_nothing():
         ({**before, "weights": {"small": 1.0}}, "weights"),
         ({**before, "seed": 5}, "seed"),
         ({**before, "drawn": None}, "drawn"),
+        ({**before, "drawn": {**before["drawn"], "middle": "3"}}, "middle: must be a whole number"),
         (broken, "seed"),
     ]:
         with pytest.raises(BadInput, match=field):

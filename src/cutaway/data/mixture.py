@@ -16,7 +16,7 @@ import numpy as np
 
 from cutaway.base.errors import BadInput
 from cutaway.data.documents import Chained
-from cutaway.data.packing import Piece, Row, Rows
+from cutaway.data.packing import Piece, Row, Rows, place_in, refuse_other
 from cutaway.data.permutation import mixed, subseed
 
 
@@ -77,16 +77,18 @@ class Mixture:
 
     def state(self) -> dict[str, Any]:
         orders = {name: order.state() for name, order in self.orders.items()}
-        return {"order": "Mixture", "seed": self.seed, "weights": self.weights, "drawn": dict(self.drawn), "of": orders}
+        return {**self._marks(), "drawn": dict(self.drawn), "of": orders}
+
+    def _marks(self) -> dict[str, Any]:
+        return {"order": "Mixture", "seed": self.seed, "weights": self.weights}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state()`. Raises BadInput for one of another mixture."""
-        for name, now in (("order", "Mixture"), ("seed", self.seed), ("weights", self.weights)):
-            if state.get(name) != now:
-                raise BadInput(f"the state was saved with {state.get(name)!r}, here it is {now!r}", field=name)
+        refuse_other(state, self._marks())
         for field in ("drawn", "of"):
             if not isinstance(state.get(field), dict) or list(state[field]) != list(self.orders):
                 raise BadInput(f"must speak of {', '.join(self.orders)}", field=field)
+        drawn = {name: place_in(state["drawn"], name) for name in self.orders}
         before = self.state()["of"]
         try:
             for name, order in self.orders.items():
@@ -95,7 +97,7 @@ class Mixture:
             for name, order in self.orders.items():  # all or nothing
                 order.restore(before[name])
             raise
-        self.drawn = {name: int(count) for name, count in state["drawn"].items()}
+        self.drawn = drawn
 
 
 def _checked(weights: Mapping[str, float], orders: Mapping[str, Rows]) -> dict[str, float]:

@@ -49,6 +49,21 @@ class Rows(Protocol):
     def restore(self, state: dict[str, Any]) -> None: ...
 
 
+def refuse_other(state: dict[str, Any], marks: dict[str, Any]) -> None:
+    """Raises BadInput for a state that was saved with other `marks`: it would lead to other rows here."""
+    for name, now in marks.items():
+        if state.get(name) != now:
+            raise BadInput(f"the state was saved with {state.get(name)!r}, here it is {now!r}", field=name)
+
+
+def place_in(state: dict[str, Any], name: str) -> int:
+    """The place that a state tells by `name`. Raises BadInput for what is none."""
+    place = state.get(name)
+    if type(place) is not int or place < 0:
+        raise BadInput(f"must be a whole number, is {place!r}", field=name)
+    return place
+
+
 class Ordered:
     """What all orders share: a cursor of whole numbers, with the marks of what it was a cursor over."""
 
@@ -78,13 +93,8 @@ class Ordered:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state()`. Raises BadInput for one of other data or settings."""
-        for name, now in self.marks().items():
-            if state.get(name) != now:
-                raise BadInput(f"the state was saved with {state.get(name)!r}, here it is {now!r}", field=name)
-        for name in self.cursor:
-            if type(state.get(name)) is not int or state[name] < 0:
-                raise BadInput(f"must be a whole number, is {state.get(name)!r}", field=name)
-        self.cursor = {name: state[name] for name in self.cursor}
+        refuse_other(state, self.marks())
+        self.cursor = {name: place_in(state, name) for name in self.cursor}
 
     def restart(self) -> None:
         """Back to the first row."""

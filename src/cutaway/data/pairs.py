@@ -15,7 +15,7 @@ import torch
 
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
-from cutaway.data.packing import Shuffle
+from cutaway.data.packing import Shuffle, place_in, refuse_other
 
 
 def pair(source: Sequence[int], target: Sequence[int], *, begin: int, end: int) -> Batch:
@@ -107,13 +107,12 @@ class Examples:
                 yield joined([self.make(self._shuffle.at(*divmod(place, self.count))) for place in mine])
 
     def state(self) -> dict[str, Any]:
-        return {"order": "Examples", "count": self.count, "seed": self.seed, "taken": self._taken}
+        return {**self._marks(), "taken": self._taken}
+
+    def _marks(self) -> dict[str, Any]:
+        return {"order": "Examples", "count": self.count, "seed": self.seed}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state()`. Raises BadInput for one of other examples."""
-        for name, now in (("order", "Examples"), ("count", self.count), ("seed", self.seed)):
-            if state.get(name) != now:
-                raise BadInput(f"the state was saved with {state.get(name)!r}, here it is {now!r}", field=name)
-        if type(state.get("taken")) is not int or state["taken"] < 0:
-            raise BadInput(f"must be a whole number, is {state.get('taken')!r}", field="taken")
-        self._taken = state["taken"]
+        refuse_other(state, self._marks())
+        self._taken = place_in(state, "taken")
