@@ -42,7 +42,7 @@ class Packed(nn.Module):
         self.format = format
         self.shape = torch.Size((blocks.shape[0], blocks.shape[1] // format.bytes * format.weights))
         self.copies: dict[type[Few], Few] = {}
-        self.wide: Tensor | None = None
+        self.unpacked: Tensor | None = None
         self.register_load_state_dict_pre_hook(_make_room)
 
     def few(self, exact: bool = False) -> Few | None:
@@ -54,14 +54,14 @@ class Packed(nn.Module):
 
     def many(self) -> Tensor | None:
         """The weights (R, C) in bfloat16, for products with many rows; None where there is no room to keep them."""
-        if self.wide is None and self.blocks.device.type == "cpu":
-            self.wide = unpacked(self.blocks, self.format)
-        return self.wide
+        if self.unpacked is None and self.blocks.device.type == "cpu":
+            self.unpacked = unpacked(self.blocks, self.format)
+        return self.unpacked
 
     def _drop(self) -> None:
         """Forgets all copies: the blocks are no longer those that they were made from."""
         self.copies.clear()
-        self.wide = None
+        self.unpacked = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Packed:
         # Copies are made again when asked for: the room for unpacked ones is counted.

@@ -9,6 +9,7 @@ import torch
 
 from cutaway.ops import packed as packed_module
 from cutaway.ops.blocks.format import FORMATS
+from cutaway.ops.multiply import unpacked as unpacked_module
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_fast
 from cutaway.ops.multiply.slabs import multiply_slabs
 from cutaway.ops.multiply.unpacked import Room, unpacked
@@ -21,13 +22,13 @@ def test_products_are_those_of_the_slabs(name, matrix):
     expected = multiply_slabs(x, packed.blocks, packed.format)
     torch.testing.assert_close(multiply_fast(x, packed), expected, rtol=0, atol=0)
     torch.testing.assert_close(multiply_bfloat16(x.float(), packed), expected.float(), rtol=0, atol=0)
-    assert packed.wide is not None
+    assert packed.unpacked is not None
 
 
 def test_float32_rows_are_not_rounded(matrix):
     packed = matrix("q4_1", 64, 256)
     multiply_fast(torch.randn(40, 256), packed)
-    assert packed.wide is None
+    assert packed.unpacked is None
 
 
 def test_a_full_room_refuses_and_the_product_is_the_same(matrix, monkeypatch):
@@ -36,7 +37,7 @@ def test_a_full_room_refuses_and_the_product_is_the_same(matrix, monkeypatch):
     monkeypatch.setattr(packed_module, "unpacked", lambda blocks, format: unpacked(blocks, format, full))
     expected = multiply_slabs(x, packed.blocks, packed.format)
     torch.testing.assert_close(multiply_fast(x, packed), expected, rtol=0, atol=0)
-    assert packed.wide is None and full.held == 0
+    assert packed.unpacked is None and full.held == 0
 
 
 def test_what_is_dropped_gives_its_room_back(matrix):
@@ -48,11 +49,24 @@ def test_what_is_dropped_gives_its_room_back(matrix):
     assert room.held == 0
 
 
+def test_what_is_interrupted_gives_its_room_back(matrix, monkeypatch):
+    packed, room = matrix("q4_1", 64, 256), Room(10**6)
+
+    def interrupt(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(unpacked_module, "dequantise", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        unpacked(packed.blocks, packed.format, room)
+    gc.collect()
+    assert room.held == 0
+
+
 def test_new_blocks_drop_the_copy(matrix):
     packed, other = matrix("q4_1", 64, 256), matrix("q4_1", 64, 256)
     packed.many()
     packed.load_state_dict(other.state_dict())
-    assert packed.wide is None
+    assert packed.unpacked is None
     torch.testing.assert_close(packed.many(), other.many(), rtol=0, atol=0)
 
 
@@ -60,7 +74,7 @@ def test_gradients_go_through_the_slabs(matrix):
     packed = matrix("q4_1", 64, 256)
     x = torch.randn(40, 256, dtype=torch.bfloat16, requires_grad=True)
     multiply_fast(x, packed).sum().backward()
-    assert x.grad is not None and packed.wide is None
+    assert x.grad is not None and packed.unpacked is None
 
 
 def test_a_model_on_meta_has_none(matrix):

@@ -55,7 +55,7 @@ def unpacked(blocks: Tensor, format: BlockFormat, room: Room = ROOM) -> Tensor |
     # What is made while inferring must still be of use to a training step.
     with torch.inference_mode(False), torch.no_grad():
         w_RC = torch.empty(rows, columns, dtype=torch.bfloat16, device="cpu")
+        weakref.finalize(w_RC, room.give_back, size)  # first, as Ctrl-C may end what follows
         for slab in slabs(rows, columns):
             w_RC[slab] = dequantise(blocks[slab], format)
-    weakref.finalize(w_RC, room.give_back, size)
     return w_RC
