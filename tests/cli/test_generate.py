@@ -92,6 +92,8 @@ def test_an_encoder_decoder_writes_its_own_text(tmp_path, capsys):
     assert capsys.readouterr().out.endswith("\n")
     assert main(["generate", folder, "abc", "--temperature", "1", "--device", "cpu"]) == 2
     assert "--max-tokens and --beams alone" in capsys.readouterr().err
+    assert main(["generate", folder, "abc", "--chat", "--device", "cpu"]) == 2
+    assert "--chat: an encoder-decoder has no chat template" in capsys.readouterr().err
     assert main(["logits", folder, "abc", "--device", "cpu"]) == 2
     assert "is an encoder-decoder" in capsys.readouterr().err
 

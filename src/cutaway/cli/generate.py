@@ -63,6 +63,8 @@ def generate(
     from cutaway.infer.seq2seq import Seq2Seq
 
     if isinstance(language, Seq2Seq):
+        if chat:
+            raise BadInput("an encoder-decoder has no chat template", source="--chat")
         _rewrite(language, model, text, decoding, beams, as_json)
         return
     if beams != 1:
