@@ -13,7 +13,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.cli import console
-from cutaway.cli.opening import Device, Dtype, open_language
+from cutaway.cli.opening import Device, Dtype, ModelName, open_language
 from cutaway.cli.options import (
     Attend,
     MaxTokens,
@@ -44,9 +44,7 @@ Ctrl-C stops an answer."""
 
 def chat(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A short name, a folder, a .gguf file, or a hub id (owner/name).")
-    ] = "smollm2-135m",
+    model: ModelName = "smollm2-135m",
     system: Annotated[str | None, typer.Option("--system", "-s", help="What the model is told first.")] = None,
     max_tokens: MaxTokens = 512,
     temperature: Temperature = 0.0,

@@ -75,6 +75,7 @@ def open_model(
     threads.apply(context)
     console = messages()
     with console.status(f"opening {model} ...") if console.is_terminal else nullcontext():
+        from cutaway.infer.language import MUTE
         from cutaway.infer.load import load
         from cutaway.infer.seq2seq import Seq2Seq
         from cutaway.ops.forms import FAST, choose_attend
@@ -82,7 +83,7 @@ def open_model(
         forms = replace(FAST, attend=choose_attend(attend).form)
         language = load(model, dtype=dtype, device=device, forms=forms)
     if not (mute or isinstance(language, Seq2Seq) or language.speaks):
-        raise BadInput("is an encoder: it turns texts to vectors (embed), it writes none", source=model)
+        raise BadInput(MUTE, source=model)
     return language
 
 

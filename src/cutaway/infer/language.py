@@ -29,6 +29,8 @@ from cutaway.weights.parameters import refuse_unsound
 if TYPE_CHECKING:
     from cutaway.text.tokenizer import Tokenizer
 
+MUTE = "is an encoder: it turns texts to vectors (embed), it writes none"
+
 Prompt = str | Sequence[dict[str, Any]] | Sequence[int]
 Sampler = Callable[[Tensor, Decoding, random.Random, Sequence[int]], int]  # as `choose`
 
@@ -152,7 +154,7 @@ class Language:
 
     def _decoder(self) -> DecoderModel:
         if not isinstance(self.module, DecoderModel):
-            raise BadInput("is an encoder: it turns texts to vectors (embed), it writes none", source=self.source)
+            raise BadInput(MUTE, source=self.source)
         return self.module
 
     def _refuse_meta(self) -> None:
