@@ -87,11 +87,11 @@ class Crew:
                 self._chunks.get_nowait()
         except queue.Empty:
             pass
+        for _ in self._threads:  # one for each, for an interrupted start may still bring its thread to life
+            self._chunks.put(None)
         for thread in self._threads:
             if thread.is_alive():
-                self._chunks.put(None)
-        for thread in self._threads:
-            thread.join()
+                thread.join()
         for worker in self._workers:
             worker.wait()
             for pipe in (worker.stdin, worker.stdout):

@@ -9,11 +9,11 @@ from cutaway.train.optimisers import adam
 
 
 def test_an_adam_without_correction_is_found_out(monkeypatch):
-    right = adam.move
+    right = adam.adam
 
-    def uncorrected(form, weights, gradients, slots, pace, betas, eps):
-        right(form, weights, gradients, slots, replace(pace, count=10**6), betas, eps)
+    def uncorrected(weight, gradient, first, second, pace, betas, eps):
+        right(weight, gradient, first, second, replace(pace, count=10**6), betas, eps)
 
     assert card.CARD.reproduce().verdict == "holds"
-    monkeypatch.setattr(adam, "move", uncorrected)
+    monkeypatch.setattr(adam, "adam", uncorrected)
     assert card.CARD.reproduce().verdict == "differs"
