@@ -164,6 +164,8 @@ def _run(order: dict[str, Any], memory: int, decoding: Decoding, prompt: str | N
             for answer in sandbox.answers():
                 if "verdict" in answer:
                     raise Ended(Verdict.of(answer["verdict"]))
+                if "refused" in answer:
+                    raise BadInput(answer["refused"])
                 if "speed" in answer:
                     _show_speed(answer["speed"])
                     template = answer["template"]

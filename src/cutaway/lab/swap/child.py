@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cutaway.base.errors import BadInput, CutawayError
 from cutaway.lab.swap import limits
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def main() -> None:
     if order is None:
         return
     folder = Path(order["folder"])
-    confined = limits.confine(folder)
+    limits.confine(folder)
     import torch  # after the limits on files, before those on memory: threads that it starts keep them
 
     from cutaway.lab.swap.table import find
@@ -59,15 +60,26 @@ def main() -> None:
     part = find(order["part"])
     language = None
     if order["do"] == "talk":
-        from cutaway.infer.language import Language
-        from cutaway.infer.load import load
-
-        language = load(order["model"])
-        assert isinstance(language, Language)
+        try:
+            language = _opened(order["model"])
+        except CutawayError as error:
+            wire.say(refused=str(error))
+            return
     failed = limits.bound(order["memory"], 30 * order["seconds"] if order["do"] == "judge" else None)
     limits.watch_writes(folder)
-    wire.say(ready=True, unlimited=failed, confined=confined)
+    wire.say(ready=True, unlimited=failed)
     _serve(wire, order, part, language)
+
+
+def _opened(name: str) -> Language:
+    """Raises CutawayError for what is not there, BadInput for what does not continue a text."""
+    from cutaway.infer.language import Language
+    from cutaway.infer.load import load
+
+    language = load(name)
+    if not (isinstance(language, Language) and language.speaks):
+        raise BadInput("does not continue a text, which a part is shown in: give a decoder", source=name)
+    return language
 
 
 def _serve(wire: Wire, order: dict[str, Any], part: Part, language: Language | None) -> None:
@@ -114,11 +126,15 @@ def _talk(wire: Wire, part: Part, mine: Any, language: Language) -> None:
     """Answers orders with the reader's part in the model, until they end."""
     from cutaway.lab.swap.fitting import fitted
 
-    swapped, places = fitted(language, part, mine)
-    speed = {"unit": "tokens/s", "places": places}
-    for name, one in (("ours", language), ("yours", swapped)):
+    try:
+        swapped, places = fitted(language, part, mine)
+    except BadInput as error:
+        wire.say(refused=str(error))
+        return
+    speed: dict[str, Any] = {"unit": "tokens/s", "places": places, "ours": 0.0, "yours": 0.0}
+    for name, one in (("ours", language), ("yours", swapped)) * 2:  # the first run finds everything cold
         wire.say(at=f"timing {name}")
-        speed[name] = max(_rate(one), _rate(one))  # the first run finds everything cold
+        speed[name] = max(speed[name], _rate(one))
     template = swapped.tokenizer is not None and swapped.tokenizer.template is not None
     wire.say(speed=speed, template=template)
     held = swapped.continuation()
@@ -128,9 +144,7 @@ def _talk(wire: Wire, part: Part, mine: Any, language: Language) -> None:
                 wire.say(piece=vars(piece))
         except KeyboardInterrupt:
             held = swapped.continuation()
-        except ValueError as error:  # BadInput: a prompt that is too long, logits that are not finite
-            if not hasattr(error, "field"):
-                raise
+        except BadInput as error:  # a prompt that is too long, logits that are not finite
             wire.say(refused=str(error))
             continue
         wire.say(end=True)

@@ -18,16 +18,19 @@ from cutaway.lab.swap.part import Part
 from cutaway.nn.quantised import QuantisedLinear
 from cutaway.ops.blocks.dequantise import dequantise_readable
 from cutaway.ops.forms import FAST, Forms
+from cutaway.ops.multiply.narrow import never
 
 
 def fitted(language: Language, part: Part, mine: Any) -> tuple[Language, int]:
-    """The model with the part in it, and in how many places. BadInput where the model has no place for it."""
+    """The model with the part in it, and how often a token meets it. BadInput where the model has no place for it."""
     told: dict[str, Any] = {"source": language.source}
     if part.place == "choose":
         return Language(language.module, language.tokenizer, **told, sampler=mine), 1
     if part.place in {field.name for field in fields(Forms)}:
-        forms = replace(FAST, **{part.place: mine})
-        return Language(language.module, language.tokenizer, **told, forms=forms), len(language.spec.blocks)
+        places = _calls(language, part.place)
+        if not places:
+            raise BadInput(f"never calls {part.place}: {part.name} would change nothing", source=language.source)
+        return Language(language.module, language.tokenizer, **told, forms=replace(FAST, **{part.place: mine})), places
     module, places = copy.deepcopy(language.module), 0
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
@@ -36,7 +39,22 @@ def fitted(language: Language, part: Part, mine: Any) -> tuple[Language, int]:
                 places += 1
     if not places:
         raise BadInput(f"has no {part.place}: nothing to put {part.name} in the place of", source=language.source)
-    return Language(module, language.tokenizer, **told), places
+    # A packed model's parts hand on bfloat16 where that pays: the reader's module has weights in float32 alone.
+    return Language(module, language.tokenizer, **told, forms=replace(FAST, narrow=never)), places
+
+
+def _calls(language: Language, place: str) -> int:
+    """How often a pass over one token calls this form."""
+    calls = 0
+
+    def counting(*given: Any, **told: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return getattr(FAST, place)(*given, **told)
+
+    with torch.no_grad():
+        Language(language.module, forms=replace(FAST, **{place: counting}))(torch.zeros(1, 1, dtype=torch.long))
+    return calls
 
 
 def _made(mine: Any, ours: nn.Module) -> nn.Module:

@@ -57,13 +57,13 @@ def confine(folder: Path) -> bool:
 
 def watch_writes(folder: Path) -> None:
     """From now on Python's own functions write in `folder` alone: PermissionError elsewhere. Cannot be taken back."""
-    inside = os.path.realpath(folder)
+    inside = Path(os.path.realpath(folder))
 
     def allowed(path: Any) -> bool:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return True  # a file that is open already
         place = os.path.realpath(os.fsdecode(path))
-        return place == os.devnull or os.path.commonpath([inside, place]) == inside
+        return place == os.devnull or Path(place).is_relative_to(inside)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":

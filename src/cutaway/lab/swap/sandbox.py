@@ -90,10 +90,13 @@ class Sandbox:
             self.process.stdin.flush()
 
     def start(self) -> None:
-        """Waits until the file may run. Raises Ended, or CutawayError where the process could not even start."""
+        """Waits until the file may run. Raises BadInput for a model that cannot be talked with, CutawayError where the
+        process could not even start."""
         answer = self._next(time.monotonic() + STARTING)
+        if isinstance(answer, dict) and "refused" in answer:
+            raise BadInput(answer["refused"])
         if not isinstance(answer, dict) or "ready" not in answer:
-            self.process.wait(5)
+            self.kill()
             raise CutawayError(f"the process for your file did not start: {self.printed.strip()[-300:]}")
         self.unlimited, self.started = tuple(answer["unlimited"]), True
 

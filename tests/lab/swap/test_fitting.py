@@ -1,0 +1,73 @@
+"""A part stands wherever the model calls it, and the model it was put in stays what it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cutaway.base.errors import BadInput
+from cutaway.infer.language import Language
+from cutaway.infer.load import load
+from cutaway.infer.save import save
+from cutaway.lab.swap.fitting import fitted
+from cutaway.lab.swap.table import PARTS
+from cutaway.ops.forms import FAST, READABLE
+from cutaway.recipes.nano import small
+
+IDS = torch.arange(1, 8)[None]
+
+
+def logits(language: Language) -> torch.Tensor:
+    with torch.no_grad():
+        return language(IDS)
+
+
+@pytest.mark.parametrize("part", ["ops.attend", "ops.rotate", "ops.rms_norm", "ops.gate"])
+def test_a_function_stands_wherever_it_is_called(language, part):
+    calls, right = [], getattr(FAST, PARTS[part].place)
+
+    def mine(*given, **told):
+        calls.append(part)
+        return right(*given, **told)
+
+    swapped, places = fitted(language, PARTS[part], mine)
+    torch.testing.assert_close(logits(swapped), logits(language))
+    assert len(calls) == places >= len(language.spec.blocks)
+    doubled, _ = fitted(language, PARTS[part], lambda *given, **told: 2 * right(*given, **told))
+    assert not torch.allclose(logits(doubled), logits(language))
+
+
+@pytest.mark.parametrize("part", ["nn.grouped", "nn.gated", "nn.rms_norm"])
+def test_a_module_takes_over_the_weights(language, part):
+    before, ours = logits(language), PARTS[part].ours
+
+    class Mine(ours):
+        pass
+
+    swapped, places = fitted(language, PARTS[part], Mine)
+    torch.testing.assert_close(logits(swapped), before)
+    assert sum(type(one) is Mine for one in swapped.module.modules()) == places >= len(language.spec.blocks)
+    assert not any(type(one) is Mine for one in language.module.modules())
+
+
+@pytest.mark.parametrize("part", ["nn.grouped", "nn.gated", "nn.rms_norm"])
+def test_a_module_stands_in_a_packed_model_too(part, tmp_path):
+    whole = Language(small(vocab=96, layers=2, heads=2, dim=64, hidden=96, length=16).build(), source="tiny")
+    save(whole, tmp_path / "small.gguf", quant="q4_0")
+    packed = load(tmp_path / "small.gguf", device="cpu")
+    assert isinstance(packed, Language)
+    readable = Language(packed.module, forms=READABLE)
+    swapped, _ = fitted(packed, PARTS[part], PARTS[part].ours)
+    # Unpacked numbers are those that the packed product multiplies; it rounds its sums to bfloat16, or less.
+    torch.testing.assert_close(logits(swapped), logits(readable), atol=3e-2, rtol=3e-2)
+
+
+def test_a_sampler_chooses(language):
+    swapped, _ = fitted(language, PARTS["infer.choose"], lambda logits_V, decoding, draw, seen: 5)
+    assert swapped.generate([1, 2], max_tokens=3).tokens == (5, 5, 5)
+
+
+@pytest.mark.parametrize(("part", "said"), [("ops.layer_norm", "never calls layer_norm"), ("nn.plain", "no PlainFeed")])
+def test_a_model_without_a_place_is_refused(language, part, said):
+    with pytest.raises(BadInput, match=f"tiny: .*{said}"):
+        fitted(language, PARTS[part], PARTS[part].ours)
