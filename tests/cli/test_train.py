@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cutaway.base.errors import CutawayError
 from cutaway.cli.main import main
 from cutaway.cli.train import _hint, stopping
 from cutaway.train.run import Run
@@ -122,6 +123,7 @@ def test_a_second_control_c_does_not_wait():
         ([], 2, "name a recipe"),
         (["nano", "--resume", "x"], 2, "nothing but the folder"),
         (["--resume", "nowhere"], 2, "holds no run"),
+        (["--resume", "x", "--dry-run"], 2, "nothing but the folder"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments, code, told, tmp_path, monkeypatch, capsys):
@@ -137,6 +139,37 @@ def test_a_dry_run_of_gpt2_counts_and_builds_nothing(capsys, tmp_path, monkeypat
     out = capsys.readouterr().out
     assert "124,439,808" in out and "19,073" in out and "524,288" in out and "498 MB" in out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "state"),
+    [
+        ("Muon", "5.2 MB"),  # one mean of 778,240 numbers in hidden matrices, two of 263,552 others, 4 bytes each
+        ("AdamW", "8.3 MB"),  # two of all
+        ("Lion", "4.2 MB"),
+    ],
+)
+def test_a_dry_run_counts_the_state_of_its_own_optimiser(optimiser, state, capsys):
+    assert main(["train", "nano", f"optimiser={optimiser}", "--dry-run"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("optimiser state")]
+    assert line.endswith(state)
+
+
+def test_events_are_closed_where_training_ends_badly(corpus, tmp_path, monkeypatch, capsys):
+    class Full:
+        closed = False
+
+        def add(self, line):
+            raise CutawayError("the disk is full")
+
+        def close(self):
+            self.closed = True
+
+    events = Full()
+    monkeypatch.setattr("cutaway.cli.train._events", lambda run: events)
+    arguments = [f"corpus={corpus}", "steps=2", *SMALL, "--run", str(tmp_path / "run"), "--tensorboard"]
+    assert main(["train", "nano", *arguments]) == 1 and events.closed
+    assert "the disk is full" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(corpus, tmp_path, capsys):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,11 +51,11 @@ def train(
 ) -> None:
     """Train a model by a recipe, or continue a run.
 
-    The run's folder holds the recipe, the figures of each step, samples, checkpoints and, at the end, a model that
-    open, chat, generate and transformers load. Ctrl-C saves and stops; a run that was killed continues with --resume.
+    The run's folder holds the recipe, the figures of each step, samples, checkpoints and, at the end, a model for the
+    other commands and for transformers. Ctrl-C saves and stops; a run that was killed continues with --resume.
     """
     if resume is not None:
-        if recipe is not None or folder is not None:
+        if recipe is not None or folder is not None or dry_run:
             raise BadInput("continues a run as it was begun: give it nothing but the folder", source="--resume")
         _go(context, expand(resume), None, tensorboard)
         return
@@ -109,9 +109,9 @@ def _train(recipe: Recipe, run: Run, crew: Crew, tensorboard: bool) -> None:
     if training.start:
         say(f"continuing behind step {training.start:,}")
     line: dict[str, Any] = {}
-    events = _events(run) if tensorboard and crew.first else None
     peak = _peak(training) if crew.first else None
-    with stopping() as stopped:
+    with stopping() as stopped, ExitStack() as stack:
+        events = stack.enter_context(closing(_events(run))) if tensorboard and crew.first else None
         with watcher(recipe.steps, training.start, training.prepared.flops, peak) as panel:
             for moment in training.steps(stopped.is_set):
                 line = moment.line
@@ -119,8 +119,6 @@ def _train(recipe: Recipe, run: Run, crew: Crew, tensorboard: bool) -> None:
                     panel.show(moment)
                 if events is not None:
                     events.add(line)
-        if events is not None:
-            events.close()
     _end(training, line, stopped.is_set(), say)
 
 
@@ -209,7 +207,11 @@ def _events(run: Run) -> Any:
 
 def _outline(name: str, recipe: Recipe) -> None:
     """What a run would take, from the model on the meta device."""
+    import torch
+
     module, tokens, activations = recipe.task.outline()
+    kept = recipe.optimiser.build(module).state_dict().values()
+    state = sum(held.nbytes for held in kept if isinstance(held, torch.Tensor))
     parameters = sum(weight.numel() for weight in module.parameters())
     step = tokens * recipe.accumulate * recipe.processes
     rows = [
@@ -221,9 +223,9 @@ def _outline(name: str, recipe: Recipe) -> None:
         ("FLOPs in all", f"{6.0 * parameters * step * recipe.steps:.2e} (6 a parameter and token)"),
         ("weights, float32", console.megabytes(4 * parameters)),
         ("gradients", console.megabytes(4 * parameters)),
-        ("optimiser state", console.megabytes(8 * parameters)),
+        ("optimiser state", console.megabytes(state)),
         ("activations of a batch", f"about {console.megabytes(activations)}"),
-        ("memory of a process", f"about {console.megabytes(16 * parameters + activations)}"),
+        ("memory of a process", f"about {console.megabytes(8 * parameters + state + activations)}"),
     ]
     console.say(f"{name}: {recipe.about}")
     console.show_table((console.Column(title="what"), console.Column(title="how much", align="right")), rows)
