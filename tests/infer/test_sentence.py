@@ -4,7 +4,14 @@ import pytest
 
 from cutaway.base.errors import BadInput
 from cutaway.infer.embedding import Pooling
+from cutaway.infer.language import Language
+from cutaway.infer.save import save
 from cutaway.infer.sentence import read_pooling, write_pooling
+from cutaway.models.encoder import Encoder
+from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.block import Block
+from cutaway.nn.feedforward import Plain
+from cutaway.nn.norms import LayerNorm
 
 from .sentences import sentence_folder, write
 
@@ -76,3 +83,11 @@ def test_a_file_that_is_none(tmp_path):
     (folder / "modules.json").write_bytes(b"\xff[")
     with pytest.raises(BadInput, match=r"modules\.json: is not JSON"):
         read_pooling(folder)
+
+
+def test_where_the_encoder_has_no_home_no_pooling_is_written_either(tmp_path):
+    block = Block(mixer=GroupedQuery(heads=1, kv_heads=1, head_dim=4), feed=Plain(hidden=4), outside=LayerNorm())
+    spec = Encoder(vocab=5, dim=4, length=8, blocks=(block,))  # no biases, no positions: nothing of BERT's
+    with pytest.raises(BadInput, match="no architecture"):
+        save(Language(spec.build()), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ from cutaway.infer.seq2seq import Seq2Seq
 from cutaway.models.encoder import Encoder
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.text.folder import read_json
+from cutaway.weights.architectures.table import home_of
 from cutaway.weights.gguf.export import QUANTS, write_model
 from cutaway.weights.saving import write_folder
 
@@ -47,6 +48,7 @@ def _write(language: Language | Seq2Seq, path: Path, quant: str | None) -> None:
     if quant is not None:
         raise BadInput('only a path that ends in ".gguf" can be quantised', source=path, field="quant")
     if isinstance(language, Language) and isinstance(language.spec, Encoder) and language.spec.head is None:
+        home_of(language.spec)  # refuses before anything is written
         write_pooling(language.pooling, path, dim=language.spec.dim, longest=language.spec.length)
     tokenizer = language.tokenizer
     if tokenizer is None:
