@@ -58,3 +58,20 @@ def test_a_negative_tolerance_is_refused():
 
 def test_figures_read_well():
     assert [figure(124439808.0), figure(3.16227), figure(16.6)] == ["124,439,808", "3.162", "16.6"]
+
+
+def test_what_went_wrong_is_an_outcome_where_others_follow():
+    found = card(lambda: 1 / 0).attempt()
+    assert (found.verdict, found.failure) == ("failed", "ZeroDivisionError: division by zero")
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        card(stopped).attempt()
+
+
+def test_an_outcome_says_how_long_it_took(monkeypatch):
+    times = iter((5.0, 7.5))
+    monkeypatch.setattr("cutaway.lab.card.time.perf_counter", lambda: next(times))
+    assert card(lambda: (Finding(what="x", expected=Near(value=1.0), ours=1.0),)).reproduce().seconds == 2.5

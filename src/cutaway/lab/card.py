@@ -6,13 +6,14 @@ Read next: lab/cards/table.py
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from cutaway.base.errors import BadInput
 
-Verdict = Literal["holds", "differs", "skipped"]
+Verdict = Literal["holds", "differs", "skipped", "failed"]
 
 
 class Expected(Protocol):
@@ -98,25 +99,39 @@ class Card:
 
     def reproduce(self) -> Outcome:
         """Computes the card's numbers. Raises only what is wrong with the program, never for absent data."""
+        begun = time.perf_counter()
         try:
             findings = self.compute()
         except NoData as missing:
             return Outcome(card=self, missing=str(missing))
         if not findings:
             raise BadInput("a card that finds nothing shows nothing", field=self.name)
-        return Outcome(card=self, findings=findings)
+        return Outcome(card=self, findings=findings, seconds=time.perf_counter() - begun)
+
+    def attempt(self) -> Outcome:
+        """The same where other cards are to follow: what went wrong becomes part of the outcome."""
+        try:
+            return self.reproduce()
+        except Exception as error:  # whatever it is, it says nothing of the other cards
+            told = " ".join(str(error).split())
+            return Outcome(card=self, failure=f"{type(error).__name__}: {told}" if told else type(error).__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came out of a card. `missing`: the data that it was skipped for."""
+    """What came out of a card. `missing`: the data that it was skipped for; `failure`: what went wrong in computing it,
+    which says nothing of the claim; `seconds`: how long it took."""
 
     card: Card
     findings: tuple[Finding, ...] = ()
     missing: str | None = None
+    failure: str | None = None
+    seconds: float = 0.0
 
     @property
     def verdict(self) -> Verdict:
+        if self.failure is not None:
+            return "failed"
         if self.missing is not None:
             return "skipped"
         return "holds" if all(finding.holds for finding in self.findings) else "differs"
