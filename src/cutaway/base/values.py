@@ -40,6 +40,23 @@ def from_plain(data: Any, table: Mapping[str, type], *, source: str | Path | Non
     return _value(data, table, source, "", DEPTH)
 
 
+def difference(old: Any, new: Any, where: str = "") -> str | None:
+    """The dotted place of the first difference between two plain values; None where they are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(name for name in new if name not in old)]:
+            inner = _inside(where, name)
+            if name not in old or name not in new:
+                return inner
+            found = difference(old[name], new[name], inner)
+            if found is not None:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        found = (difference(*pair, _inside(where, at)) for at, pair in enumerate(zip(old, new, strict=True)))
+        return next((one for one in found if one is not None), None)
+    return None if old == new and type(old) is type(new) else where
+
+
 def _plain(value: Any, where: str) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value

@@ -81,6 +81,12 @@ def look() -> Machine:
     )
 
 
+def hardware() -> dict[str, str | int | None]:
+    """What a folder of figures says about the machine that they were measured on."""
+    found = look()
+    return {"processor": found.processor, "system": found.system, "cores": found.cores, "memory": found.memory}
+
+
 def _processor() -> str:
     if sys.platform == "darwin":
         return _sysctl("machdep.cpu.brand_string") or platform.processor()

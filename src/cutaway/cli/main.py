@@ -36,7 +36,9 @@ COMMANDS = {
         module="cutaway.cli.tokenize", function="tokenize", help="Show a text in the pieces that a model reads."
     ),
     "tokenizer": Entry(module="cutaway.cli.tokenizer", function="app", help="Train a tokenizer."),
-    "compare": Entry(module="cutaway.cli.compare", function="app", help="Put parts of one kind beside each other."),
+    "compare": Entry(
+        module="cutaway.cli.compare.group", function="app", help="Put parts of one kind beside each other."
+    ),
     "models": Entry(module="cutaway.cli.models", function="models", help="List the models known by a short name."),
     "get": Entry(module="cutaway.cli.get", function="get", help="Fetch a model into the cache."),
     "train": Entry(module="cutaway.cli.train", function="train", help="Train a model by a recipe, or continue a run."),

@@ -1,6 +1,6 @@
 """`cutaway tokenizer train`: a vocabulary of one's own from text.
 
-Read next: text/bpe.py, text/wordpiece.py, text/unigram.py, text/character.py, cli/compare.py
+Read next: text/bpe.py, text/wordpiece.py, text/unigram.py, text/character.py, cli/compare/tokenizers.py
 """
 
 from __future__ import annotations

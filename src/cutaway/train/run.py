@@ -8,29 +8,25 @@ again.   Read next: train/checkpoints.py, train/metrics.py
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from cutaway import __version__
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.base.paths import atomic
-from cutaway.base.values import from_plain, to_plain
+from cutaway.base.values import difference, from_plain, to_plain
+from cutaway.base.versions import versions
 from cutaway.train.checkpoints import Checkpoints
 from cutaway.train.metrics import Line, Metrics
 
 FORMAT = 1
 CARD, FIGURES, SAMPLES, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "samples", "checkpoints", ".lock"
-PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
 
 
 class Run:
@@ -54,7 +50,7 @@ class Run:
             "name": name,
             "seed": getattr(recipe, "seed", None),
             "recipe": to_plain(recipe),
-            "versions": _versions(),
+            "versions": versions(),
             "hardware": dict(hardware or {}),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -128,7 +124,7 @@ class Run:
         found = self.checkpoints.latest(say)
         if found is not None:
             kept = found[1].pop("recipe", None)
-            changed = _difference(kept, self.card["recipe"])
+            changed = difference(kept, self.card["recipe"])
             if changed is not None:
                 message = "is not what the run was begun with: a run goes on with its own recipe, or starts anew"
                 raise BadInput(message, source=self.folder / CARD, field=f"recipe{changed and '.'}{changed}")
@@ -153,30 +149,3 @@ class Run:
             safe = f"; the checkpoint of step {steps[-1]} is whole" if steps else ""
             told = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
             raise CutawayError(f"{self.folder}: cannot be written: {told}{safe}") from error
-
-
-def _difference(old: Any, new: Any, where: str = "") -> str | None:
-    """The dotted place of the first difference between two plain values; None where they are equal."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in [*old, *(name for name in new if name not in old)]:
-            inner = f"{where}.{name}" if where else name
-            if name not in old or name not in new:
-                return inner
-            found = _difference(old[name], new[name], inner)
-            if found is not None:
-                return found
-        return None
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        found = (_difference(*pair, f"{where}.{at}") for at, pair in enumerate(zip(old, new, strict=True)))
-        return next((one for one in found if one is not None), None)
-    return None if old == new and type(old) is type(new) else where
-
-
-def _versions() -> dict[str, str]:
-    found = {"cutaway": __version__, "python": platform.python_version(), "system": sys.platform}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # taken from a folder on the path
-            found[package] = "?"
-    return found

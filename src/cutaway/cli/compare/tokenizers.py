@@ -1,4 +1,4 @@
-"""`cutaway compare`: parts of one kind beside each other, measured on the same thing.
+"""`cutaway compare tokenizers`: kinds of tokenizers beside each other on the same text.
 
 Read next: lab/tokenizer_comparison.py
 """
@@ -10,26 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cutaway.cli.console import Column, results, say, show_json, show_table
+from cutaway.cli.console import Column, say, show_json, show_table
 
 if TYPE_CHECKING:
     from cutaway.lab.tokenizer_comparison import Measured, Sample
 
-HELP = {"help_option_names": ["-h", "--help"]}
 DEMO = ("shakespeare", "three-kingdoms")
 
-app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, context_settings=HELP, help="Put parts of one kind beside each other."
-)
 
-
-@app.callback(invoke_without_command=True)
-def _start(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        results().print(context.get_help(), markup=False, soft_wrap=True)
-
-
-@app.command(context_settings=HELP)
 def tokenizers(
     sources: Annotated[
         list[str] | None,

@@ -1,0 +1,25 @@
+"""`cutaway compare`: parts of one kind beside each other, measured on the same thing. A line for each kind.
+
+Read next: cli/compare/measuring.py, lab/compare/comparison.py
+"""
+
+from __future__ import annotations
+
+import typer
+
+from cutaway.cli.compare.measuring import HELP
+from cutaway.cli.compare.tokenizers import tokenizers
+from cutaway.cli.console import results
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, context_settings=HELP, help="Put parts of one kind beside each other."
+)
+
+
+@app.callback(invoke_without_command=True)
+def _start(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        results().print(context.get_help(), markup=False, soft_wrap=True)
+
+
+app.command(context_settings=HELP)(tokenizers)
