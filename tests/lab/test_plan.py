@@ -1,12 +1,6 @@
-"""The ZeRO paper's figures, the laws between strategies, and (proof) what two processes really hold."""
+"""The ZeRO paper's figures and the laws between strategies; bench/plan.py holds them against two processes."""
 
 from __future__ import annotations
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -97,86 +91,3 @@ def test_what_the_devices_do_not_allow(told, message):
         plan(SPEC, Setting(**told))
     with pytest.raises(BadInput, match="strategy"):
         plan(SPEC, Setting(devices=1), ["magic"])
-
-
-MEASURE = """
-import json, sys
-import torch
-from pathlib import Path
-from torch import nn
-from cutaway.data.batch import Batch
-from cutaway.lab.residue import saved_bytes
-from cutaway.models.decoder import Decoder
-from cutaway.nn.attention.grouped import GroupedQuery
-from cutaway.nn.block import Block
-from cutaway.nn.feedforward import Gated
-from cutaway.nn.norms import RMSNorm
-from cutaway.nn.positions import Rope
-from cutaway.train.objectives.causal import Causal
-from cutaway.train.optimisers.adamw import AdamW
-from cutaway.train.parallel.fleet import start
-from cutaway.train.parallel.replicate import replicate
-from cutaway.train.parallel.shard import shard
-from cutaway.train.shards import shard as part
-
-def size(tensors):
-    pieces = {one.untyped_storage()._cdata: one.untyped_storage().nbytes() for one in map(part, tensors)}
-    return sum(pieces.values())
-
-block = Block(
-    mixer=GroupedQuery(heads=4, kv_heads=2, head_dim=16, rope=Rope(width=16)), feed=Gated(hidden=128), before=RMSNorm()
-)
-fleet = start(rendezvous=sys.argv[1])
-held = {}
-for name, divide in (("ddp", replicate), ("zero-3", shard)):
-    module = Decoder(vocab=500, dim=64, blocks=(block,) * 4, length=64, norm=RMSNorm()).build()
-    wrapped, objective = divide(module, Causal(z=1e-4), fleet)
-    optimiser = AdamW().build(module)
-    ids_N = torch.arange(256) % 500
-    losses = []
-    batch = Batch(ids_N=ids_N, targets_N=ids_N.roll(-1), lengths=(64,) * 4)
-    activations = saved_bytes(lambda: losses.append(objective(wrapped, batch)))
-    node, seen = [losses[0].total.grad_fn], 0
-    while node:  # what the chunked loss keeps outside of torch's sight
-        one = node.pop()
-        seen += sum(kept.nbytes for kept in getattr(one, "gradients", None) or () if kept is not None)
-        node += [behind for behind, _ in getattr(one, "next_functions", ()) if behind is not None and not seen]
-    losses[0].total.backward()
-    optimiser.step()
-    weights = [weight.detach() for weight in module.parameters()]
-    state = [one for one in optimiser.state_dict().values() if isinstance(one, torch.Tensor)]
-    held[name] = {
-        "weights": size(weights),
-        "gradients": size(weight.grad for weight in module.parameters()),
-        "state": size(state),
-        "activations": activations + seen,
-    }
-Path(sys.argv[2]).with_suffix(f".{fleet.place('data')}").write_text(json.dumps(held), encoding="utf-8")
-fleet.close()
-"""
-
-
-@pytest.mark.proof
-def test_two_processes_hold_what_was_planned(tmp_path):
-    """Counted in pieces of memory: weights, gradients, Adam's means, and what the forward pass saved."""
-    started = []
-    try:
-        for rank in range(2):
-            told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "OMP_NUM_THREADS": 1}
-            environment = {**os.environ, **{name: str(value) for name, value in told.items()}}
-            command = [sys.executable, "-c", MEASURE, (tmp_path / "meet").as_uri(), str(tmp_path / "held")]
-            started.append(subprocess.Popen(command, env=environment))
-        for one in started:
-            assert one.wait(timeout=300) == 0
-    finally:
-        for one in started:
-            one.kill()
-            one.wait()
-    rows = {row.strategy: row for row in plan(SPEC, Setting(devices=2, batch=4, length=64, precision="float32"))}
-    for path in sorted(Path(tmp_path).glob("held.*")):
-        measured = json.loads(path.read_text(encoding="utf-8"))
-        for name, held in measured.items():
-            for kind, count in held.items():
-                assert getattr(rows[name], kind) == pytest.approx(count, rel=0.15), (name, kind)
-            total = rows[name].states + (rows[name].activations or 0)
-            assert total == pytest.approx(sum(held.values()), rel=0.15), name

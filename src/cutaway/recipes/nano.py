@@ -37,7 +37,7 @@ def small(*, vocab: int, layers: int, heads: int, dim: int, hidden: int, length:
 
 def nano(
     corpus: str = DEMO,
-    steps: int = 1000,
+    steps: int = 600,
     layers: int = 4,
     heads: int = 4,
     dim: int = 128,
