@@ -56,8 +56,9 @@ def page(figures: dict[str, dict[str, Any]]) -> str:
     lines = [
         f"# Recipes, {date.today()}",
         "",
-        f"`python bench/recipes.py --runs FOLDER --data FOLDER`; "
-        f"{look().processor}, {torch.get_num_threads()} threads, {platform.system()}; Python {platform.python_version()}, torch {torch.__version__}, cutaway {__version__}.",
+        f"`python bench/recipes.py --runs FOLDER --data FOLDER`; {look().processor}, {torch.get_num_threads()} "
+        f"threads, {platform.system()}; Python {platform.python_version()}, torch {torch.__version__}, "
+        f"cutaway {__version__}.",
         "",
         "| recipe | steps | tokens | validation loss | also | seconds in all |",
         "|---|---|---|---|---|---|",
