@@ -92,3 +92,21 @@ def test_sinks_are_seen_from_beyond_the_window():
 def test_sinks_without_a_causal_window_are_refused(wrong):
     with pytest.raises(BadInput, match="sinks"):
         Visible(queries=(3,), keys=(3,), sinks=1, **wrong)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("sizes", [(9, 9), (1, 9), (4, 9)])
+def test_the_queries_that_reach_keys_are_those_of_their_columns_of_the_mask(rule, sizes):
+    """From the first that sees any to the last."""
+    see = Visible(queries=sizes[:1], keys=sizes[1:], **rule)
+    mask_TS = see.mask(0)
+    for start in range(sizes[1]):
+        for stop in range(start + 1, sizes[1] + 1):
+            told = list(see.reached(0, range(start, stop)))
+            seen = mask_TS[:, start:stop].any(1).nonzero()[:, 0].tolist()
+            assert told == (list(range(seen[0], seen[-1] + 1)) if seen else []), (start, stop)
+
+
+def test_another_sequence_is_reached_by_all_queries():
+    assert Visible(queries=(3,), keys=(5,), causal=False).reached(0, range(4, 5)) == range(3)
+    assert Visible(queries=(5,), keys=(3,), causal=False).reached(0, range(0, 2)) == range(5)

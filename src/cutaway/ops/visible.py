@@ -76,6 +76,18 @@ class Visible:
         sinks = range(min(self.sinks, end, near.start))
         return (sinks, near) if sinks else (near,)
 
+    def reached(self, index: int, keys: range) -> range:
+        """The queries that may see some of these keys, the other way round; in between may be some that see none."""
+        queries, offset = self.queries[index], self.keys[index] - self.queries[index]
+        first, last = 0, queries
+        if self.causal and keys.start >= self.held(index):
+            first = keys.start - offset
+        if self.window is not None:
+            first = max(first, keys.start - self.window + 1 - offset)
+            if keys.start >= self.sinks:
+                last = min(last, keys.stop - 1 + self.window - offset)
+        return range(max(0, first), max(0, first, last))
+
     def mask(self, index: int, device: torch.device | str | None = None) -> Tensor:
         """The rule of one sequence as a boolean tensor (T, S), True where seen."""
         return self.tile(index, range(self.queries[index]), range(self.keys[index]), device)
