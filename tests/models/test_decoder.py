@@ -7,7 +7,10 @@ import torch
 
 from cutaway.base.errors import BadInput
 from cutaway.models.decoder import Decoder
+from cutaway.nn.attention.block_sparse import BlockSparse, mask
+from cutaway.nn.attention.cross import Cross
 from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.attention.native_sparse import NativeSparse
 from cutaway.nn.block import Block
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
@@ -240,10 +243,59 @@ def test_gpt2_has_its_parameters():
     assert sum(parameter.numel() for parameter in module.parameters()) == 124_439_808
 
 
-@pytest.mark.parametrize("wrong", [{"vocab": 0}, {"dim": -1}, {"length": 0}, {"blocks": ()}, {"head_bias": True}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"vocab": 0},
+        {"dim": -1},
+        {"length": 0},
+        {"blocks": ()},
+        {"head_bias": True},
+        {"dropout": 1.0},
+        {"softcap": 0.0},
+        {"embedding_scale": float("inf")},
+    ],
+)
 def test_an_impossible_value_is_refused(wrong):
     with pytest.raises(BadInput, match="Decoder"):
         replace(VALUES["pre-norm"], **wrong)
+
+
+NATIVE = NativeSparse(heads=2, kv_heads=1, head_dim=4, block=4, stride=2, select=4, top_k=3, window=3)
+BANDED = BlockSparse(heads=2, kv_heads=1, head_dim=4, block=4, seen=mask(3, near=2))
+
+
+@pytest.mark.parametrize(
+    ("mixer", "longest", "field"),
+    [
+        (NEAR, 6, "GroupedQuery.window"),
+        (replace(NEAR, sinks=2), 8, "GroupedQuery.window"),
+        (NATIVE, 9, "NativeSparse.top_k"),  # 9 tokens are three blocks of 4, 8 are two
+        (replace(NATIVE, window=20), 20, "NativeSparse.window"),
+        (replace(NATIVE, block=10, select=10, stride=5, top_k=3), 21, "NativeSparse.top_k"),
+    ],
+)
+def test_what_does_not_fit_into_the_longest_text_is_refused(mixer, longest, field):
+    blocks = (replace(SANDWICH[0], mixer=mixer),) * 2
+    replace(VALUES["sandwich"], length=longest, blocks=blocks)
+    with pytest.raises(BadInput, match=rf"{field}: .*\b{longest - 1}\b"):
+        replace(VALUES["sandwich"], length=longest - 1, blocks=blocks)
+
+
+def test_a_mask_of_blocks_goes_as_far_as_the_longest_text():
+    blocks = (replace(SANDWICH[0], mixer=BANDED),)
+    replace(VALUES["sandwich"], length=12, blocks=blocks)
+    with pytest.raises(BadInput, match=r"BlockSparse\.seen: .* before token 13"):
+        replace(VALUES["sandwich"], length=13, blocks=blocks)
+
+
+def test_positions_that_do_not_fit_and_a_look_across_at_nothing_are_refused():
+    with pytest.raises(BadInput, match=r"Learned\.length: 63 vectors end before token 64"):
+        replace(VALUES["post-norm"], positions=Learned(length=63))
+    with pytest.raises(BadInput, match=r"Sinusoidal\.dim"):
+        replace(VALUES["untied"], dim=15)
+    with pytest.raises(BadInput, match=r"Block\.cross"):
+        replace(VALUES["sandwich"], blocks=(replace(SANDWICH[0], cross=Cross(heads=2, kv_heads=1, head_dim=4)),))
 
 
 @EACH

@@ -13,7 +13,10 @@ from cutaway.models.classifier import SequenceClassifier, TokenClassifier
 from cutaway.models.encoder import Encoder
 from cutaway.models.masked_head import MaskedHead
 from cutaway.models.pooler import Pooler
+from cutaway.nn.attention.block_sparse import BlockSparse
+from cutaway.nn.attention.cross import Cross
 from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.attention.native_sparse import NativeSparse
 from cutaway.nn.block import Block
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
@@ -22,7 +25,7 @@ from cutaway.nn.norms import LayerNorm, RMSNorm
 from cutaway.nn.positions import Learned, Rope
 from cutaway.ops.forms import FAST, READABLE
 
-from .encoders import NORM, VALUES, bert, random
+from .encoders import MODERN, NORM, VALUES, bert, random
 
 LENGTHS = (9, 1, 4, 4)
 TOKENS = sum(LENGTHS)
@@ -187,3 +190,21 @@ def test_rows_and_kinds_that_cannot_be_are_refused():
 def test_an_impossible_value_is_refused(wrong, field):
     with pytest.raises(BadInput, match=rf"Encoder\.{field}"):
         replace(VALUES["trunk"], **wrong)
+
+
+def test_what_does_not_fit_into_an_encoder_is_refused():
+    """Windows and positions beyond its length, a look across, sinks that stand before every token."""
+    block, mixer = MODERN, MODERN.mixer
+    replace(VALUES["trunk"], blocks=(replace(block, mixer=replace(mixer, window=32)),))
+    wrong = {
+        r"GroupedQuery\.window": replace(block, mixer=replace(mixer, window=33)),
+        r"GroupedQuery\.sinks": replace(block, mixer=replace(mixer, window=4, sinks=1)),
+        r"Block\.cross": replace(block, cross=Cross(heads=2, kv_heads=1, head_dim=4)),
+        "NativeSparse": replace(block, mixer=NativeSparse(heads=2, kv_heads=1, head_dim=8)),
+        "BlockSparse": replace(block, mixer=BlockSparse(heads=2, kv_heads=1, head_dim=8, block=32, seen=((0,),))),
+    }
+    for field, refused in wrong.items():
+        with pytest.raises(BadInput, match=field):
+            replace(VALUES["trunk"], blocks=(refused,))
+    with pytest.raises(BadInput, match=r"Learned\.length"):
+        replace(VALUES["trunk"], positions=Learned(length=31))

@@ -275,6 +275,8 @@ BOTH_WAYS = RelativeBias(heads=4, causal=False)
         {"start": 41},
         {"ends": (-1,)},
         {"dropout": 1.0},
+        {"head_scale": -1.0},
+        {"embedding_scale": 0.0},
         {"encoder": VALUES["t5"].decoder},
         {"decoder": VALUES["t5"].encoder},
         {"decoder": replace(VALUES["t5"].decoder, relative=BOTH_WAYS)},
@@ -283,3 +285,14 @@ BOTH_WAYS = RelativeBias(heads=4, causal=False)
 def test_an_impossible_value_is_refused(wrong):
     with pytest.raises(BadInput, match="EncoderDecoder"):
         replace(VALUES["t5"], **wrong)
+
+
+@pytest.mark.parametrize(("side", "sinks", "field"), [("decoder", 0, "window"), ("encoder", 1, "sinks")])
+def test_what_does_not_fit_into_a_stack_is_refused(side, sinks, field):
+    spec = VALUES["original"]
+    stack = getattr(spec, side)
+    mixer = replace(stack.blocks[0].mixer, window=64 - sinks, sinks=0)
+    replace(spec, **{side: replace(stack, blocks=(replace(stack.blocks[0], mixer=mixer),))})
+    mixer = replace(mixer, window=65 - 2 * sinks, sinks=sinks)
+    with pytest.raises(BadInput, match=rf"GroupedQuery\.{field}"):
+        replace(spec, **{side: replace(stack, blocks=(replace(stack.blocks[0], mixer=mixer),))})

@@ -7,6 +7,7 @@ import torch
 
 from cutaway.base.errors import BadInput
 from cutaway.models.stack import Stack
+from cutaway.nn.alibi import Alibi
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
 from cutaway.nn.cache import ContiguousCache
@@ -97,3 +98,9 @@ def test_the_residual_behind_each_block_is_reported_where_wanted():
 def test_an_impossible_value_is_refused(wrong):
     with pytest.raises(BadInput, match="Stack"):
         replace(VALUES["relative"], **wrong)
+
+
+def test_one_bias_alone():
+    sloped = replace(BLOCK, mixer=replace(BLOCK.mixer, alibi=Alibi()))
+    with pytest.raises(BadInput, match=r"Stack\.relative: .* ALiBi"):
+        replace(VALUES["relative"], blocks=(BLOCK, sloped))

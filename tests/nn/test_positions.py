@@ -158,6 +158,8 @@ def test_equal_ropes_are_equal_and_hash_alike():
         (lambda: Learned(length=0), "Learned.length"),
         (lambda: Sinusoidal(length=-3), "Sinusoidal.length"),
         (lambda: Sinusoidal(length=3).build(5), "Sinusoidal.dim"),
+        (lambda: Sinusoidal(length=3).check(5, 9), "Sinusoidal.dim"),
+        (lambda: Learned(length=3).check(5, 4), "Learned.length"),
     ],
 )
 def test_impossible_positions_are_refused_naming_the_field(make, field):

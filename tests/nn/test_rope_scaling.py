@@ -142,6 +142,7 @@ def test_llama3_keeps_fast_pairs_and_divides_slow_ones_exactly():
         (lambda: Yarn(factor=2.0, original_length=-1), "Yarn.original_length"),
         (lambda: Yarn(factor=2.0, original_length=10, beta_fast=1.0), "Yarn.beta_fast"),
         (lambda: Yarn(factor=2.0, original_length=10, attention_factor=0.0), "Yarn.attention_factor"),
+        (lambda: Yarn(factor=2.0, original_length=10, mscale=-1.0), "Yarn.mscale"),
     ],
 )
 def test_impossible_scalings_are_refused_naming_the_field(make, field):

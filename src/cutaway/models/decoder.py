@@ -8,6 +8,7 @@ Read next: nn/block.py, nn/context.py
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +54,16 @@ class Decoder:
             raise BadInput("a decoder needs at least one block", field="Decoder.blocks")
         if self.tied and self.head_bias:
             raise BadInput("a tied head has no bias", field="Decoder.head_bias")
+        if not 0.0 <= self.dropout < 1.0:
+            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Decoder.dropout")
+        for name in ("embedding_scale", "softcap"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < math.inf:
+                raise BadInput(f"must be positive, is {value}", field=f"Decoder.{name}")
+        if self.positions is not None:
+            self.positions.check(self.dim, self.length)
+        for block in dict.fromkeys(self.blocks):
+            block.check(self.length, causal=True, across=False)
 
     def build(self) -> DecoderModel:
         return DecoderModel(self)

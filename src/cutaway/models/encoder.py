@@ -59,6 +59,10 @@ class Encoder:
             raise BadInput("an encoder needs at least one block", field="Encoder.blocks")
         if not 0.0 <= self.dropout < 1.0:
             raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Encoder.dropout")
+        if self.positions is not None:
+            self.positions.check(self.dim, self.length)
+        for block in dict.fromkeys(self.blocks):
+            block.check(self.length, causal=False, across=False)
         if isinstance(self.head, SequenceClassifier) and self.pooler is None:
             raise BadInput("a classifier of sequences reads a pooler's vector, and there is none", field="Encoder.head")
         if isinstance(self.head, MaskedHead | TokenClassifier) and self.pooler is not None:

@@ -16,6 +16,7 @@ Read next: models/stack.py, nn/attention/cross.py, infer/seq2seq.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -79,10 +80,18 @@ class EncoderDecoder:
             )
         if not any(block.cross is not None for block in self.decoder.blocks):
             raise BadInput("no block looks across at the encoder", field="EncoderDecoder.decoder")
+        for name in ("head_scale", "embedding_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < math.inf:
+                raise BadInput(f"must be positive, is {value}", field=f"EncoderDecoder.{name}")
         for name, causal in (("encoder", False), ("decoder", True)):
-            relative = getattr(self, name).relative
-            if relative is not None and relative.causal != causal:
+            stack = getattr(self, name)
+            if stack.relative is not None and stack.relative.causal != causal:
                 raise BadInput(f"must have causal={causal}", field=f"EncoderDecoder.{name}.relative")
+            if stack.positions is not None:
+                stack.positions.check(self.dim, stack.positions.length)
+            for block in dict.fromkeys(stack.blocks):
+                block.check(stack.length, causal=causal, across=causal)
 
     def build(self) -> EncoderDecoderModel:
         return EncoderDecoderModel(self)

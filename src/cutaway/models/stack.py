@@ -35,6 +35,8 @@ class Stack:
         if not self.blocks:
             raise BadInput("a stack needs at least one block", field="Stack.blocks")
         if self.relative is not None:
+            if any(getattr(block.mixer, "alibi", None) is not None for block in self.blocks):
+                raise BadInput("stands beside an ALiBi: scores take one bias", field="Stack.relative")
             heads = {getattr(block.mixer, "heads", self.relative.heads) for block in self.blocks}
             if heads != {self.relative.heads}:
                 said = f"is for {self.relative.heads} heads, the blocks have {sorted(heads)}"

@@ -36,11 +36,20 @@ class Part(Protocol):
     def streams(self, dim: int) -> tuple[Stream, ...]: ...
 
 
+class Mixer(Part, Protocol):
+    """The value of a mixer, which also knows where it cannot serve."""
+
+    def check(self, length: int | None, *, causal: bool) -> None:
+        """Raises BadInput where a model whose longest text has so many tokens (None: nothing bounds it), and which
+        reads from left to right or both ways, cannot use what the value says."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """`before`, `after`, `outside`: the norms around each part (see above). `dropout` acts on the parts' outputs."""
 
-    mixer: Part
+    mixer: Mixer
     feed: Part
     cross: Cross | None = None
     before: Norm | None = None
@@ -54,6 +63,13 @@ class Block:
 
     def build(self, dim: int) -> BlockModule:
         return BlockModule(dim, self)
+
+    def check(self, length: int | None, *, causal: bool, across: bool) -> None:
+        """Raises BadInput where a model of that length, which reads so and has something to look across at or has not,
+        cannot use the block."""
+        self.mixer.check(length, causal=causal)
+        if self.cross is not None and not across:
+            raise BadInput("looks across, and there is nothing there", field="Block.cross")
 
     def streams(self, dim: int) -> tuple[Stream, ...]:
         cross = self.cross.streams(dim) if self.cross is not None else ()

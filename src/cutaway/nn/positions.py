@@ -37,6 +37,11 @@ class Learned:
     def __post_init__(self) -> None:
         _check_length(self.length, "Learned")
 
+    def check(self, dim: int, length: int) -> None:
+        """Raises BadInput where a model's texts are longer than there are vectors."""
+        if length > self.length:
+            raise BadInput(f"{self.length} vectors end before token {length}", field="Learned.length")
+
     def build(self, dim: int) -> LearnedPositions:
         return LearnedPositions(dim, self)
 
@@ -67,6 +72,11 @@ class Sinusoidal:
     def __post_init__(self) -> None:
         _check_length(self.length, "Sinusoidal")
 
+    def check(self, dim: int, length: int) -> None:
+        """Raises BadInput where a model's dims do not come in pairs."""
+        if dim < 2 or dim % 2:
+            raise BadInput(f"sine and cosine come in pairs, the dim {dim} is odd or below 2", field="Sinusoidal.dim")
+
     def build(self, dim: int) -> SinusoidalPositions:
         return SinusoidalPositions(dim, self)
 
@@ -79,8 +89,7 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, dim: int, spec: Sinusoidal):
         super().__init__()
-        if dim < 2 or dim % 2:
-            raise BadInput(f"sine and cosine come in pairs, the dim {dim} is odd or below 2", field="Sinusoidal.dim")
+        spec.check(dim, spec.length)
         self.dim, self.spec = dim, spec
 
     def forward(self, positions_N: Tensor) -> Tensor:

@@ -137,6 +137,9 @@ class Yarn:
         )
         given = self.attention_factor
         _require(given is None or given > 0.0, "Yarn.attention_factor", f"must be above 0, is {given}")
+        for name in ("mscale", "mscale_all_dim"):
+            scale = getattr(self, name)
+            _require(scale is None or 0.0 <= scale < math.inf, f"Yarn.{name}", f"must be at least 0, is {scale}")
 
     @property
     def amplitude(self) -> float:

@@ -163,7 +163,7 @@ def test_a_pass_without_any_memory_is_refused():
         module(x_ND, replace(Context.of((2,)), memory=Memory(x_SD=torch.cat(SOURCES[:2]), lengths=(5, 9))))
 
 
-@pytest.mark.parametrize("wrong", [{"heads": 0}, {"kv_heads": 3}, {"head_dim": -1}, {"dropout": 1.0}])
+@pytest.mark.parametrize("wrong", [{"heads": 0}, {"kv_heads": 3}, {"head_dim": -1}, {"dropout": 1.0}, {"scale": 0.0}])
 def test_an_impossible_value_is_refused(wrong):
     with pytest.raises(BadInput, match="Cross"):
         Cross(**{"heads": 4, "kv_heads": 2, "head_dim": 8, **wrong})

@@ -117,6 +117,8 @@ def test_dropout_acts_in_training_only():
         {"kv_heads": 3},
         {"window": 0},
         {"softcap": 0.0},
+        {"softcap": math.nan},
+        {"scale": -0.5},
         {"rope": Rope(width=10)},
         {"head_dim": -1},
         {"dropout": 1.0},

@@ -192,6 +192,14 @@ def test_layers_take_turns():
         assert windows(model_type, 2, max_window_layers=0, use_sliding_window=False) == [False, False]
 
 
+@pytest.mark.parametrize("model_type", ["mistral", "mixtral", "qwen3_moe", "qwen2", "gemma2", "gemma3_text"])
+def test_a_window_beyond_the_context_is_cut_to_it(model_type):
+    """Files have such, Mistral's default of 4,096 before a short context among them; what is seen is the same."""
+    told = {"sliding_window": 4096, "use_sliding_window": True, "max_position_embeddings": 64}
+    blocks = read(model_type, **told).blocks
+    assert {block.mixer.window for block in blocks} - {None} == {64}
+
+
 @pytest.mark.parametrize(
     ("model_type", "changed", "message"),
     [

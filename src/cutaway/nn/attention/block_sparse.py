@@ -9,6 +9,7 @@ Read next: ops/block_sparse.py, nn/attention/native_sparse.py
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +69,17 @@ class BlockSparse:
             if len(set(columns)) != len(columns) or not all(0 <= column <= row for column in columns):
                 said = f"block {row} may see blocks 0 to {row}, each named once, not {columns}"
                 raise BadInput(said, field="BlockSparse.seen")
-        if self.scale is not None and self.scale <= 0:
+        if self.scale is not None and not 0.0 < self.scale < math.inf:
             raise BadInput(f"must be positive, is {self.scale}", field="BlockSparse.scale")
         if self.rope is not None and self.rope.width > self.head_dim:
             raise BadInput(f"rotates {self.rope.width} of {self.head_dim} dims", field="BlockSparse.rope")
+
+    def check(self, length: int | None, *, causal: bool) -> None:
+        """The mask goes as far as the longest text, which is read left to right."""
+        if not causal:
+            raise BadInput("block-sparse attention reads left to right", field="BlockSparse")
+        if length is not None:
+            self.reads(length)
 
     def build(self, dim: int) -> BlockSparseAttention:
         return BlockSparseAttention(dim, self)

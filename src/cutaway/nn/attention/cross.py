@@ -8,6 +8,7 @@ Read next: nn/context.py (`recall`), nn/attention/grouped.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,8 @@ class Cross:
                 raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"Cross.{name}")
         if self.heads % self.kv_heads:
             raise BadInput(f"{self.heads} heads cannot share {self.kv_heads} kv heads", field="Cross.kv_heads")
+        if self.scale is not None and not 0.0 < self.scale < math.inf:
+            raise BadInput(f"must be positive, is {self.scale}", field="Cross.scale")
         if not 0.0 <= self.dropout < 1.0:
             raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Cross.dropout")
 

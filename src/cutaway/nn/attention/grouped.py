@@ -8,6 +8,7 @@ Read next: ops/attend.py, nn/positions.py, nn/cache.py
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +63,10 @@ class GroupedQuery:
             raise BadInput(f"must be at least 1, is {self.window}", field="GroupedQuery.window")
         if not 0.0 <= self.dropout < 1.0:
             raise BadInput(f"must be in [0, 1), is {self.dropout}", field="GroupedQuery.dropout")
-        if self.softcap is not None and self.softcap <= 0:
-            raise BadInput(f"must be positive, is {self.softcap}", field="GroupedQuery.softcap")
+        for name in ("scale", "softcap"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < math.inf:
+                raise BadInput(f"must be positive, is {value}", field=f"GroupedQuery.{name}")
         if self.rope is not None and self.rope.width > self.head_dim:
             raise BadInput(f"rotates {self.rope.width} of {self.head_dim} dims", field="GroupedQuery.rope")
         if self.alibi is not None and self.rope is not None:
@@ -74,6 +77,15 @@ class GroupedQuery:
             raise BadInput(
                 "dynamic NTK turns by the prompt's length, a rolling cache has none", field="GroupedQuery.sinks"
             )
+
+    def check(self, length: int | None, *, causal: bool) -> None:
+        """A window, its sinks included, lies within the longest text; sinks are first tokens, seen from behind."""
+        if self.window is not None and length is not None and self.window + self.sinks > length:
+            sinks = f" and {self.sinks} sinks" if self.sinks else ""
+            said = f"{self.window} tokens{sinks} are more than the {length} of the longest text"
+            raise BadInput(said, field="GroupedQuery.window")
+        if self.sinks and not causal:
+            raise BadInput("need a model that reads from left to right", field="GroupedQuery.sinks")
 
     def build(self, dim: int) -> GroupedQueryAttention:
         return GroupedQueryAttention(dim, self)

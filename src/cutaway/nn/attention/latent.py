@@ -14,6 +14,7 @@ Read next: nn/attention/grouped.py, ops/attend.py
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,8 +64,11 @@ class Latent:
                 raise BadInput(f"must be at least 1, is {count}", field=f"Latent.{name}")
         if not 0.0 <= self.dropout < 1.0:
             raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Latent.dropout")
-        if self.scale is not None and self.scale <= 0:
+        if self.scale is not None and not 0.0 < self.scale < math.inf:
             raise BadInput(f"must be positive, is {self.scale}", field="Latent.scale")
+
+    def check(self, length: int | None, *, causal: bool) -> None:
+        """It serves wherever attention does."""
 
     @property
     def value_width(self) -> int:

@@ -16,6 +16,7 @@ Read next: nn/attention/compression.py, nn/attention/selection.py, ops/block_spa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +79,25 @@ class NativeSparse:
         if self.top_k < 3:
             said = f"must be at least 3 (the first block, the own, the one before), is {self.top_k}"
             raise BadInput(said, field="NativeSparse.top_k")
-        if self.scale is not None and self.scale <= 0:
+        if self.scale is not None and not 0.0 < self.scale < math.inf:
             raise BadInput(f"must be positive, is {self.scale}", field="NativeSparse.scale")
         if self.rope is not None and self.rope.width > self.head_dim:
             raise BadInput(f"rotates {self.rope.width} of {self.head_dim} dims", field="NativeSparse.rope")
+
+    def check(self, length: int | None, *, causal: bool) -> None:
+        """The longest text holds a block, a window and as many blocks as are chosen; it is read left to right."""
+        if not causal:
+            raise BadInput("native sparse attention reads left to right", field="NativeSparse")
+        if length is None:
+            return
+        for name in ("block", "window"):
+            if getattr(self, name) > length:
+                said = f"{getattr(self, name)} tokens are more than the {length} of the longest text"
+                raise BadInput(said, field=f"NativeSparse.{name}")
+        blocks = -(-length // self.select)
+        if self.top_k > blocks:
+            said = f"{self.top_k} blocks cannot be chosen: {length} tokens, the longest text, are {blocks}"
+            raise BadInput(f"{said} of {self.select}", field="NativeSparse.top_k")
 
     def build(self, dim: int) -> NativeSparseAttention:
         return NativeSparseAttention(dim, self)

@@ -43,7 +43,7 @@ def spec(fields: Fields) -> Decoder:
         softcap=_cap(fields, "attn_logit_softcapping", 50.0),
         **projection(fields, sizes["head_dim"]),
     )
-    near = replace(mixer, window=outline.window(fields))
+    near = replace(mixer, window=outline.window(fields, LONGEST))
     count = outline.layers(fields)
     kinds = fields.names("layer_types", (outline.FULL, outline.SLIDING), count)
     kinds = kinds or tuple(outline.FULL if layer % 2 else outline.SLIDING for layer in range(count))
@@ -56,7 +56,7 @@ def projection(fields: Fields, head_dim: int) -> dict[str, Any]:
     if fields.flag("use_bidirectional_attention", False):
         fields.refuse("use_bidirectional_attention", "a Gemma that sees both ways is an encoder: not known here")
     scalar, bias = fields.number("query_pre_attn_scalar", 256.0), fields.flag("attention_bias", False)
-    if not scalar:
+    if not scalar > 0:
         fields.refuse("query_pre_attn_scalar", "must be above 0")
     scale = None if scalar == head_dim else scalar**-0.5
     return {"scale": scale, "bias": bias, "out_bias": bias, "dropout": outline.dropout(fields)}
@@ -95,7 +95,7 @@ def written(spec: Decoder, mixer: GroupedQuery) -> dict[str, Any]:
     return {
         **windows,
         # transformers wants a number even where no layer has a window.
-        "sliding_window": windows["sliding_window"] or 4096,
+        "sliding_window": windows["sliding_window"] or min(4096, spec.length),
         "hidden_activation": outline.written(feed.activation) if isinstance(feed, Gated) else None,
         "query_pre_attn_scalar": mixer.head_dim if mixer.scale is None else round(mixer.scale**-2),
         "attn_logit_softcapping": mixer.softcap,

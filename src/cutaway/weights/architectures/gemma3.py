@@ -43,7 +43,7 @@ def spec(fields: Fields) -> Decoder:
         head_norm=outline.rms_norm(fields, offset=1.0),
         **gemma2.projection(fields, sizes["head_dim"]),
     )
-    local = replace(full, rope=near, window=outline.window(fields))
+    local = replace(full, rope=near, window=outline.window(fields, LONGEST))
     count, every = outline.layers(fields), fields.count("sliding_window_pattern", 6)
     kinds = fields.names("layer_types", (outline.FULL, outline.SLIDING), count)
     kinds = kinds or tuple(outline.SLIDING if (layer + 1) % every else outline.FULL for layer in range(count))

@@ -24,7 +24,7 @@ def spec(fields: Fields) -> Decoder:
         mixer=GroupedQuery(
             **sizes,
             rope=outline.rope(fields, sizes["head_dim"], LONGEST),
-            window=outline.window(fields),
+            window=outline.window(fields, LONGEST),
             dropout=outline.dropout(fields),
         ),
         feed=outline.gated(fields),

@@ -28,7 +28,7 @@ def spec(fields: Fields) -> Decoder:
         mixer=GroupedQuery(
             **sizes,
             rope=outline.rope(fields, sizes["head_dim"], LONGEST),
-            window=fields.count("sliding_window", None, most=2**31),
+            window=outline.window(fields, LONGEST, None),
             dropout=outline.dropout(fields),
         ),
         feed=Experts(

@@ -73,9 +73,12 @@ def dropout(fields: Fields) -> float:
     return fields.number("attention_dropout", 0.0)
 
 
-def window(fields: Fields, default: int = 4096) -> int | None:
-    """`sliding_window`, where null means none and absence means the architecture's own."""
-    return fields.count("sliding_window", None if fields.says("sliding_window") else default, most=2**31)
+def window(fields: Fields, longest: int, default: int | None = 4096) -> int | None:
+    """`sliding_window`, where null means none and absence means the architecture's own. A window beyond the model's
+    length (`longest`, where the file does not say one) is cut to it: files have such, and the rest would see nothing.
+    """
+    told = fields.count("sliding_window", None if fields.says("sliding_window") else default, most=2**31)
+    return None if told is None else min(told, length(fields, longest))
 
 
 def mixers(spec: Decoder) -> list[GroupedQuery]:

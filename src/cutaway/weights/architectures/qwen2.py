@@ -33,7 +33,7 @@ def spec(fields: Fields) -> Decoder:
 def upper_windows(fields: Fields, mixer: GroupedQuery) -> Decoder:
     """The decoder around a mixer of full sight: `layer_types` or `max_window_layers` say which layers have a window."""
     count, norm = outline.layers(fields), outline.rms_norm(fields)
-    window = outline.window(fields) if fields.flag("use_sliding_window", False) else None
+    window = outline.window(fields, LONGEST) if fields.flag("use_sliding_window", False) else None
     first = fields.get("max_window_layers", 28)
     if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first <= LAYERS:
         fields.refuse("max_window_layers", f"must be a whole number from 0 to {LAYERS}, is {first!r}")

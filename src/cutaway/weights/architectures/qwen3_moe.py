@@ -28,7 +28,7 @@ def spec(fields: Fields) -> Decoder:
     mixer = GroupedQuery(
         **sizes,
         rope=outline.rope(fields, sizes["head_dim"], LONGEST),
-        window=outline.window(fields) if fields.flag("use_sliding_window", False) else None,
+        window=outline.window(fields, LONGEST) if fields.flag("use_sliding_window", False) else None,
         head_norm=norm,
         bias=bias,
         out_bias=bias,
