@@ -7,6 +7,7 @@ import pytest
 
 from cutaway.cli import generate as module
 from cutaway.cli.main import main
+from cutaway.infer.decoding import Decoding
 
 from .fakes import ScriptedLanguage, opener
 from .folders import rewriter
@@ -30,11 +31,14 @@ def test_the_text_is_the_result_and_its_speed_a_remark(language, capsys):
 
 def test_every_option_reaches_the_model(language, capsys):
     options = (
-        "--max-tokens 5 -t 0.7 --top-k 3 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.1 --seed 4 --stop a --stop b"
+        "--max-tokens 5 -t 0.7 --top-k 3 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.1 --seed 4 --stop a --stop b "
+        "--set min_tokens=2 --set eta=0.1"
     )
     assert main(["generate", "m", "x", *options.split()]) == 0
-    assert language.asked[0][1] == {
+    assert language.asked[0][1] == vars(Decoding()) | {
         "max_tokens": 5,
+        "min_tokens": 2,
+        "eta": 0.1,
         "temperature": 0.7,
         "top_k": 3,
         "top_p": 0.9,

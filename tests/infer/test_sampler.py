@@ -8,15 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation.logits_process import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from cutaway.infer.decoding import Decoding
-from cutaway.infer.sampler import candidates, choose, penalise
+from cutaway.infer.sampler import candidates, choose, penalise, trimmed
 
 
 def whole(logits_V: torch.Tensor, decoding: Decoding) -> torch.Tensor:
@@ -61,12 +64,49 @@ def test_the_repetition_penalty_is_that_of_transformers(penalty):
     assert torch.equal(penalise(logits_V, seen, penalty), theirs)
 
 
-@pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1}])
+@settings(max_examples=60, deadline=None)
+@given(
+    vocab=st.sampled_from([3, 40, 300]),
+    temperature=st.sampled_from([0.5, 1.0, 2.5]),
+    top_k=st.none() | st.integers(1, 60),
+    typical_p=st.none() | st.floats(0.05, 0.99),
+    epsilon=st.none() | st.floats(0.001, 0.3),
+    eta=st.none() | st.floats(0.001, 0.3),
+    seed=st.integers(0, 1000),
+)
+def test_cuts_one_after_the_other_are_those_of_transformers(vocab, temperature, top_k, typical_p, epsilon, eta, seed):
+    logits_V = torch.randn(vocab, generator=torch.Generator().manual_seed(seed)) * 2
+    decoding = Decoding(temperature=temperature, top_k=top_k, typical_p=typical_p, epsilon=epsilon, eta=eta)
+    warpers = [TemperatureLogitsWarper(temperature)]
+    for warper, bound in (
+        (TopKLogitsWarper, top_k),
+        (TypicalLogitsWarper, typical_p),
+        (EpsilonLogitsWarper, epsilon),
+        (EtaLogitsWarper, eta),
+    ):
+        if bound is not None:
+            warpers.append(warper(bound))
+    theirs = logits_V[None].clone()
+    for warper in warpers:
+        theirs = warper(None, theirs)
+    probabilities_C, ids_C = trimmed(*candidates(logits_V, decoding), decoding)
+    ours, theirs = torch.zeros(vocab).index_put((ids_C,), probabilities_C), theirs[0].softmax(0)
+    # A token at the very edge may fall either way by rounding, and then moves the edges that come after it.
+    if torch.equal(ours > 0, theirs > 0):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    else:
+        assert float((ours - theirs).abs().sum()) < 2 * float(logits_V.div(temperature).softmax(0).max())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1}, {"typical_p": 0.7}, {"epsilon": 0.1}, {"eta": 0.2}]
+)
 def test_draws_follow_the_distribution(options):
     """Chi-square over 8 tokens: 4,000 draws; the bound is the 99.99% point for 7 degrees of freedom."""
     decoding = Decoding(temperature=1.3, **options)
     logits_V = torch.randn(8, generator=torch.Generator().manual_seed(1))
-    expected = whole(logits_V, decoding)
+    kept_C, ids_C = trimmed(*candidates(logits_V, decoding), decoding)
+    expected = torch.zeros(8).index_put((ids_C,), kept_C)
     draw = random.Random(0)
     counts = Counter(choose(logits_V, decoding, draw) for _ in range(4000))
     assert all(expected[token] > 0 for token in counts)

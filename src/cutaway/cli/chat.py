@@ -20,6 +20,7 @@ from cutaway.cli.options import (
     MinP,
     Penalty,
     Seed,
+    Set,
     Temperature,
     TopK,
     TopP,
@@ -53,6 +54,7 @@ def chat(
     min_p: MinP = None,
     repetition_penalty: Penalty = 1.0,
     seed: Seed = None,
+    more: Set = None,
     device: Device = None,
     dtype: Dtype = None,
     attend: Attend = None,
@@ -71,6 +73,7 @@ def chat(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
+    decoding = changed(decoding, " ".join(more or ()))
     language = open_language(context, model, dtype=dtype, device=device, attend=attend)
     if language.tokenizer is None or language.tokenizer.template is None:
         raise BadInput(f'not a chat model: it has no chat template; try: cutaway generate {model} "TEXT"', source=model)

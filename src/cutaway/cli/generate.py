@@ -12,7 +12,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.cli import console
 from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_model, read_text
-from cutaway.cli.options import Attend, MaxTokens, MinP, Penalty, Seed, Stop, Temperature, TopK, TopP
+from cutaway.cli.options import Attend, MaxTokens, MinP, Penalty, Seed, Set, Stop, Temperature, TopK, TopP, changed
 from cutaway.cli.streaming import Reading, follow
 from cutaway.infer.decoding import Decoding
 
@@ -31,6 +31,7 @@ def generate(
     min_p: MinP = None,
     repetition_penalty: Penalty = 1.0,
     seed: Seed = None,
+    more: Set = None,
     stop: Stop = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="The prompt is a message: apply the model's chat template.")
@@ -58,6 +59,7 @@ def generate(
         seed=seed,
         stop=tuple(stop or ()),
     )
+    decoding = changed(decoding, " ".join(more or ()))
     text = read_text(prompt)
     language = open_model(context, model, dtype=dtype, device=device, attend=attend)
     from cutaway.infer.seq2seq import Seq2Seq

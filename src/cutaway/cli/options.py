@@ -5,6 +5,7 @@ Read next: infer/decoding.py, ops/forms.py (`ATTEND`)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
@@ -22,20 +23,60 @@ Penalty = Annotated[float, typer.Option("--repetition-penalty", help="Above 1 ma
 Seed = Annotated[int | None, typer.Option(help="The same seed draws the same tokens.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End at this text; can be given several times.")]
 
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="More of how tokens are chosen: min_tokens, typical_p, epsilon, eta, presence_penalty, frequency_penalty, "
+        "no_repeat_ngram, banned, forced, end_forced, logit_bias. Again for more.",
+    ),
+]
+
 AttendName = Literal["naive", "tiled", "sdpa"]  # those of `ops.forms.ATTEND`, which imports torch
 Attend = Annotated[AttendName | None, typer.Option("--attend", help="How attention is computed; sdpa is the fastest.")]
 
-# What each option is in a chat's `/params name=value`.
-KINDS: dict[str, type] = {
-    "max_tokens": int,
-    "temperature": float,
-    "top_k": int,
-    "top_p": float,
-    "min_p": float,
-    "repetition_penalty": float,
-    "seed": int,
-    "stop": str,
+
+def _yes(text: str) -> bool:
+    return {"yes": True, "true": True, "on": True, "no": False, "false": False}[text.lower()]
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    return tuple(int(id) for id in text.split(","))
+
+
+def _sequences(text: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(_ids(sequence) for sequence in text.split("/"))
+
+
+def _bias(text: str) -> tuple[tuple[int, float], ...]:
+    pairs = [pair.split(":") for pair in text.split(",")]
+    return tuple((int(id), float(amount)) for id, amount in pairs)
+
+
+# What each field is in `name=value`: how it is read, and what is said of what is none.
+KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "max_tokens": (int, "a whole number"),
+    "min_tokens": (int, "a whole number"),
+    "temperature": (float, "a number"),
+    "top_k": (int, "a whole number"),
+    "top_p": (float, "a number"),
+    "min_p": (float, "a number"),
+    "typical_p": (float, "a number"),
+    "epsilon": (float, "a number"),
+    "eta": (float, "a number"),
+    "repetition_penalty": (float, "a number"),
+    "presence_penalty": (float, "a number"),
+    "frequency_penalty": (float, "a number"),
+    "no_repeat_ngram": (int, "a whole number"),
+    "banned": (_sequences, "sequences of token ids, such as 12,13/7"),
+    "forced": (_ids, "token ids, such as 12,13"),
+    "end_forced": (_yes, "yes or no"),
+    "logit_bias": (_bias, "token ids with numbers, such as 12:2.5,7:-100"),
+    "seed": (int, "a whole number"),
+    "stop": (str, "a text"),
 }
+OPTIONS = {"max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop"}
 NONE = ("none", "off")
 
 
@@ -54,13 +95,15 @@ def changed(decoding: Decoding, pairs: str) -> Decoding:
 
 
 def _value(name: str, text: str) -> Any:
+    read, what = KINDS[name]
     try:
-        return KINDS[name](text)
-    except ValueError:
-        raise BadInput(f'"{text}" is not a number', field=name) from None
+        return read(text)
+    except (ValueError, KeyError):
+        raise BadInput(f'"{text}" is not {what}', field=name) from None
 
 
 def in_words(decoding: Decoding) -> str:
-    """One line: `max_tokens=512 temperature=0.0 top_k=none ...`."""
-    shown = {name: "none" if value in (None, ()) else value for name, value in vars(decoding).items()}
-    return " ".join(f"{name}={value}" for name, value in shown.items())
+    """One line: `max_tokens=512 temperature=0.0 top_k=none ...`; what has no option of its own only where it is set."""
+    plain, values = vars(Decoding()), vars(decoding)
+    shown = [name for name in KINDS if name in OPTIONS or values[name] != plain[name]]
+    return " ".join(f"{name}={'none' if values[name] in (None, ()) else values[name]}" for name in shown)

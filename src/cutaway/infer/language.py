@@ -19,6 +19,7 @@ from cutaway.infer.answer import Answer, FinishReason, Piece, StopText
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.embedding import Pooling, embed
+from cutaway.infer.rules import ruled
 from cutaway.infer.sampler import choose
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.models.encoder import Encoder, EncoderModel
@@ -120,8 +121,8 @@ class Language:
         return Continuation(module, self.forms, dtype=self.dtype, device=self.device)
 
     def generate(self, prompt: Prompt, *, held: Continuation | None = None, **options: Any) -> Answer:
-        """The whole answer. `options` are the fields of `Decoding`: max_tokens, temperature (0), top_k, top_p, min_p,
-        repetition_penalty, seed, stop. Raises BadInput for an impossible prompt or option."""
+        """The whole answer. `options` are the fields of `Decoding`: max_tokens, temperature (0), top_k, top_p, seed,
+        stop and more. Raises BadInput for an impossible prompt or option."""
         pieces = list(self.stream(prompt, held=held, **options))
         return Answer(
             text="".join(piece.text for piece in pieces),
@@ -175,7 +176,7 @@ class Language:
         for count in range(1, limit + 1):
             self._refuse_nan(logits_V)
             with torch.inference_mode():
-                token = self.sampler(logits_V, decoding, draw, seen)
+                token = self.sampler(ruled(logits_V, decoding, seen, len(ids), ends), decoding, draw, seen)
                 logprob = float(logits_V[token].float() - logits_V.float().logsumexp(0))
             seen.append(token)
             finish: FinishReason | None = "stop" if token in ends else None

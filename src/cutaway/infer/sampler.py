@@ -1,7 +1,7 @@
 """From logits to the next token: a pure function of the logits and one `Decoding` value.
 
-The order is the field's: repetition penalty, temperature, top-k, top-p, min-p, draw. The draw is the inverse of the
-cumulative distribution at one uniform number, so that a seed gives the same tokens on every device.
+The order is the field's: repetition penalty, temperature, top-k, top-p, min-p, typical, epsilon, eta, draw. The draw is
+the inverse of the cumulative distribution at one uniform number, so that a seed gives the same tokens on every device.
 V vocabulary · C candidates left.   Read next: infer/decoding.py
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from cutaway.infer.cuts import above, above_entropy, typical
 from cutaway.infer.decoding import Decoding
 
 PROBE = 64  # candidates looked at before the whole vocabulary is: nearly all the mass is usually there
@@ -25,7 +26,7 @@ def choose(logits_V: Tensor, decoding: Decoding, draw: random.Random, seen: Iter
         logits_V = penalise(logits_V, seen, decoding.repetition_penalty)
     if decoding.greedy:
         return int(logits_V.argmax())
-    probabilities_C, ids_C = candidates(logits_V, decoding)
+    probabilities_C, ids_C = trimmed(*candidates(logits_V, decoding), decoding)
     cumulative_C = probabilities_C.cumsum(0)
     point = draw.random() * cumulative_C[-1]
     index = int(torch.searchsorted(cumulative_C, point.reshape(1), right=True))
@@ -61,6 +62,16 @@ def candidates(logits_V: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
                 probabilities_C = probabilities_C[:keep]
                 return probabilities_C / probabilities_C.sum(), ids_C[:keep]
         width = min(limit, width * 16)
+
+
+def trimmed(probabilities_C: Tensor, ids_C: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+    """What typical sampling, epsilon and eta leave of the candidates, each of what the one before has left."""
+    for cut, bound in ((typical, decoding.typical_p), (above, decoding.epsilon), (above_entropy, decoding.eta)):
+        if bound is not None:
+            keep_C = cut(probabilities_C, bound)
+            probabilities_C, ids_C = probabilities_C[keep_C], ids_C[keep_C]
+            probabilities_C = probabilities_C / probabilities_C.sum()
+    return probabilities_C, ids_C
 
 
 def kept(probabilities_C: Tensor, decoding: Decoding) -> int:
