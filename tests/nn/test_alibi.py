@@ -113,7 +113,15 @@ def test_slopes_are_transformers_bloom(heads):
 
 def test_distances_within_a_rolling_cache():
     see = Visible(queries=(2,), keys=(6,), window=2, sinks=1)
-    assert distances(see, 0).tolist() == [[2, 3, 2, 1, 0, -1], [2, 4, 3, 2, 1, 0]]
+    assert distances(see, 0, range(2), range(6)).tolist() == [[2, 3, 2, 1, 0, -1], [2, 4, 3, 2, 1, 0]]
+
+
+@pytest.mark.parametrize("rule", [{}, {"window": 3}, {"window": 3, "sinks": 2}])
+def test_a_tile_is_a_part_of_the_whole(rule):
+    see, context = Visible(queries=(7, 2), keys=(9, 2), **rule), Context.of((7, 2))
+    bias = ALIBI.bias(see, 3, context)
+    assert torch.equal(bias.tile(0, range(2, 5), range(1, 8)), bias(0)[:, 2:5, 1:8])
+    assert bias(0) is bias(0), "the whole is made once"
 
 
 def test_impossible_values_are_refused():

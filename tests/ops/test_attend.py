@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cutaway.lab.checks.attend import check_attend, check_half, check_large_scores
-from cutaway.ops.attend import attend_readable, attend_sdpa, attention_weights
+from cutaway.lab.checks.memory import Largest
+from cutaway.ops.attend import Tilewise, attend_readable, attend_sdpa, attention_weights
 from cutaway.ops.visible import Visible
 
 BOTH = pytest.mark.parametrize("attend", [attend_readable, attend_sdpa])
@@ -49,6 +50,61 @@ def test_a_long_prompt_in_runs_equals_the_readable_form(lengths, value_width):
         fast = attend_sdpa(q, k, v, see, scale=0.25)
     # Float32 sums of 300 terms in another order.
     assert torch.allclose(fast, attend_readable(q, k, v, see, scale=0.25), atol=3e-6)
+
+
+RULES = (
+    {"window": 40},
+    {"window": 40, "sinks": 3},
+    {"window": 500, "sinks": 3},
+    {"causal": False, "window": 30},
+    {"prefix": (150,)},
+    {},
+)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("keys", [300, 430])
+def test_a_long_text_in_runs_equals_the_readable_form_under_every_rule(rule, keys, biased):
+    see = Visible(queries=(300,), keys=(keys,), **rule)
+    make = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(n, heads, 16, generator=make) for n, heads in ((300, 4), (keys, 2), (keys, 2)))
+    bias_HTS = torch.randn(4, 300, keys, generator=make)
+
+    def tile(index, queries, keys):
+        return bias_HTS[:, queries.start : queries.stop, keys.start : keys.stop].clone()
+
+    def never(index):
+        raise AssertionError("the whole bias of a long text was asked for")
+
+    told = {"scale": 0.25}
+    with torch.no_grad():
+        plain, tilewise = {"bias": lambda index: bias_HTS}, {"bias": Tilewise(whole=never, tile=tile)}
+        fast = [attend_sdpa(q, k, v, see, **told, **one) for one in ((plain, tilewise) if biased else ({},))]
+        slow = attend_readable(q, k, v, see, **told, **(plain if biased else {}))
+    for one in fast:
+        # Float32 sums of 430 terms in another order.
+        assert torch.allclose(one, slow, atol=5e-6)
+
+
+@pytest.mark.parametrize("rule", [{"window": 64}, {"window": 64, "sinks": 4}])
+def test_what_a_long_text_takes_does_not_grow_with_its_pairs(rule):
+    bytes_ = []
+    for tokens in (1024, 4096):
+        see, q = Visible(queries=(tokens,), keys=(tokens,), **rule), torch.zeros(tokens, 1, 8)
+        with torch.no_grad(), Largest() as largest:
+            attend_sdpa(q, q, q, see, scale=1.0)
+        bytes_.append(largest.bytes)
+    assert bytes_[1] <= 4 * bytes_[0] and bytes_[1] < 4096 * 4096 / 4, "no mask of all pairs, one byte each"
+
+
+def test_sequences_of_a_long_batch_keep_to_themselves():
+    see = Visible(queries=(290, 290), keys=(290, 290), window=50, prefix=(40, 9))
+    q, k, v = (torch.randn(580, 2, 8) for _ in range(3))
+    for one in (see, replace(see, prefix=None)):
+        with torch.no_grad():
+            fast = attend_sdpa(q, k, v, one, scale=0.3)
+        assert torch.allclose(fast, attend_readable(q, k, v, one, scale=0.3), atol=5e-6)
 
 
 def test_under_autocast_a_training_pass_is_computed_in_float32():

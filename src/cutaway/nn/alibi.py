@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cutaway.base.errors import BadInput
 from cutaway.nn.context import Context
-from cutaway.ops.attend import Bias
+from cutaway.ops.attend import Bias, Tilewise
 from cutaway.ops.visible import Visible
 
 
@@ -39,24 +39,28 @@ class Alibi:
         return (*row, *between[: heads - lower])
 
     def bias(self, see: Visible, heads: int, context: Context) -> Bias:
-        """What is added to the scores of a pass, float32. Sequences of equal sizes and all layers share one tensor."""
+        """What is added to the scores of a pass, float32. Sequences of equal sizes and all layers share one tensor;
+        tiles are made as they are asked for."""
         device = context.positions_N.device
         slopes_H11 = torch.tensor(self.slopes(heads), device=device)[:, None, None]
 
-        def of(index: int) -> Tensor:
+        def tile(index: int, queries: range, keys: range) -> Tensor:
+            return slopes_H11 * -distances(see, index, queries, keys, device).abs()
+
+        def whole(index: int) -> Tensor:
             queries, keys = see.queries[index], see.keys[index]
             key = (self, heads, queries, keys, see.window if see.sinks else None, see.sinks)
-            return context.once(key, lambda: slopes_H11 * -distances(see, index, device).abs())
+            return context.once(key, lambda: tile(index, range(queries), range(keys)))
 
-        return of
+        return Tilewise(whole=whole, tile=tile)
 
 
-def distances(see: Visible, index: int, device: torch.device | None = None) -> Tensor:
-    """How many tokens back each key of a sequence lies, (T, S); below 0 for those behind the query. From
-    beyond a window with sinks, these lie as far back as the rolling cache is long."""
-    queries, keys = see.queries[index], see.keys[index]
-    at_T1 = torch.arange(keys - queries, keys, device=device)[:, None]
-    key_S = torch.arange(keys, device=device)
+def distances(see: Visible, index: int, queries: range, keys: range, device: torch.device | None = None) -> Tensor:
+    """How many tokens back each of some keys of a sequence lies from each of some queries, (T, S); below 0 for those
+    behind the query. From beyond a window with sinks, these lie as far back as the rolling cache is long."""
+    first = see.keys[index] - see.queries[index]
+    at_T1 = torch.arange(first + queries.start, first + queries.stop, device=device)[:, None]
+    key_S = torch.arange(keys.start, keys.stop, device=device)
     if not see.sinks or see.window is None:
         return at_T1 - key_S
     return torch.where(key_S < see.sinks, at_T1.clamp(max=see.sinks + see.window - 1), at_T1) - key_S

@@ -12,6 +12,7 @@ Read next: ops/visible.py, nn/attention/grouped.py
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,20 @@ Bias = Callable[[int], Tensor]
 
 RUN = 128
 """Queries that a long prompt is cut into on a CPU; 64 and 256 measured no faster."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tilewise:
+    """A `Bias` of which some queries and keys can be had alone: for a long text the whole of it is too large.
+
+    `tile`: (sequence, queries, keys) -> (H, as many queries, as many keys), a tensor of its own.
+    """
+
+    whole: Bias
+    tile: Callable[[int, range, range], Tensor]
+
+    def __call__(self, index: int) -> Tensor:
+        return self.whole(index)
 
 
 def attention_weights(
@@ -105,21 +120,20 @@ def attend_sdpa(
         return y_NHK.to(q_NHK.dtype)
     if softcap is not None:
         return attend_readable(q_NHK, k_SGK, v_SGK, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
-    runs = _alike(see)
-    if len(runs) == 1:
-        unseen = _unseen(see, runs[0], bias, q_NHK)
-        return _rectangle(q_NHK, k_SGK, v_SGK, len(runs[0]), unseen, scale=scale, dropout=dropout)
-    queries = [sum(see.queries[run.start : run.stop]) for run in runs]
-    keys = [sum(see.keys[run.start : run.stop]) for run in runs]
+    alike = _alike(see)
+    if len(alike) == 1:
+        return _rectangle(q_NHK, k_SGK, v_SGK, see, alike[0], bias, scale=scale, dropout=dropout)
+    queries = [sum(see.queries[one.start : one.stop]) for one in alike]
+    keys = [sum(see.keys[one.start : one.stop]) for one in alike]
     outputs = [
-        _rectangle(q, k, v, len(run), _unseen(see, run, bias, q), scale=scale, dropout=dropout)
-        for run, q, k, v in zip(runs, q_NHK.split(queries), k_SGK.split(keys), v_SGK.split(keys), strict=True)
+        _rectangle(q, k, v, see, one, bias, scale=scale, dropout=dropout)
+        for one, q, k, v in zip(alike, q_NHK.split(queries), k_SGK.split(keys), v_SGK.split(keys), strict=True)
     ]
     return torch.cat(outputs) if outputs else q_NHK.new_zeros(0, q_NHK.shape[1], v_SGK.shape[2])
 
 
 def _alike(see: Visible) -> list[range]:
-    """Runs of neighbouring sequences with equally many queries and keys."""
+    """Neighbouring sequences with equally many queries and keys."""
     count = len(see.queries)
     lengths = list(zip(see.queries, see.keys, strict=True))
     starts = [index for index in range(count) if index == 0 or lengths[index] != lengths[index - 1]]
@@ -130,39 +144,48 @@ def _sequences(q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible) -> Ite
     yield from zip(q_NHK.split(see.queries), k_SGK.split(see.keys), v_SGK.split(see.keys), strict=True)
 
 
-def _unseen(see: Visible, run: range, bias: Bias | None, q_NHK: Tensor) -> Tensor | bool:
-    """What hides keys from the queries of a run of sequences: True for the plain triangle, False for nothing, else a
-    mask, one for each where their prefixes differ, or the bias with minus infinity at what is hidden."""
-    if bias is None and see.queries[run.start] > 1 and all(map(see.plain_causal, run)):
+def _unseen(see: Visible, alike: range, bias: Bias | None, q_NHK: Tensor) -> Tensor | bool:
+    """What hides keys from the queries of sequences that look alike: True for the plain triangle, False for nothing,
+    else a mask, one for each where their prefixes differ, or the bias with minus infinity at what is hidden."""
+    if bias is None and see.queries[alike.start] > 1 and all(map(see.plain_causal, alike)):
         return True
-    mask = None if all(map(see.everything, run)) else _mask(see, run, q_NHK)
+    mask = None if all(map(see.everything, alike)) else _mask(see, alike, q_NHK)
     if bias is None:
         return False if mask is None else mask
-    bias_HTS = bias(run.start).to(q_NHK.dtype)
+    bias_HTS = bias(alike.start).to(q_NHK.dtype)
     return bias_HTS if mask is None else bias_HTS.masked_fill(~mask, float("-inf"))
 
 
-def _mask(see: Visible, run: range, q_NHK: Tensor) -> Tensor:
-    """(T, S), or (B, 1, T, S) where the sequences of a run differ in their prefixes."""
-    if len({see.held(index) for index in run}) == 1:
-        return see.mask(run.start, q_NHK.device)
-    return torch.stack([see.mask(index, q_NHK.device) for index in run])[:, None]
+def _mask(see: Visible, alike: range, q_NHK: Tensor) -> Tensor:
+    """(T, S), or (B, 1, T, S) where sequences that look alike differ in their prefixes."""
+    if len({see.held(index) for index in alike}) == 1:
+        return see.mask(alike.start, q_NHK.device)
+    return torch.stack([see.mask(index, q_NHK.device) for index in alike])[:, None]
 
 
 def _rectangle(
-    q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, batch: int, unseen: Tensor | bool, *, scale: float, dropout: float
+    q_NHK: Tensor,
+    k_SGK: Tensor,
+    v_SGK: Tensor,
+    see: Visible,
+    alike: range,
+    bias: Bias | None,
+    *,
+    scale: float,
+    dropout: float,
 ) -> Tensor:
-    """`batch` sequences that look alike, as one call on (B, heads, positions, K). `unseen`: as `_unseen` says."""
-    heads, groups, width = q_NHK.shape[1], k_SGK.shape[1], q_NHK.shape[2]
+    """The sequences of `see` that are numbered in `alike`, as one call on (B, heads, positions, K)."""
+    heads, groups, width, batch = q_NHK.shape[1], k_SGK.shape[1], q_NHK.shape[2], len(alike)
     k_BGSK = k_SGK.view(batch, -1, groups, width).transpose(1, 2)
     v_BGSK = v_SGK.view(batch, -1, groups, v_SGK.shape[2]).transpose(1, 2)
     q_BHTK = q_NHK.view(batch, -1, heads, width).transpose(1, 2)
     narrower = width - v_SGK.shape[2]
     if narrower > 0:  # torch's fused kernels want values as wide as keys, and the other one holds all scores
         v_BGSK = F.pad(v_BGSK, (0, narrower))
-    if unseen is True and q_BHTK.shape[2] > 2 * RUN and not dropout and not torch.is_grad_enabled() and q_NHK.is_cpu:
-        y_BHTK = _runs(q_BHTK, k_BGSK, v_BGSK, scale)
+    if q_NHK.is_cpu and not dropout and not torch.is_grad_enabled() and _in_runs(see, alike):
+        y_BHTK = _runs(q_BHTK, k_BGSK, v_BGSK, see, alike.start, bias, scale)
         return y_BHTK[..., : v_SGK.shape[2]].transpose(1, 2).flatten(0, 1)
+    unseen = _unseen(see, alike, bias, q_NHK)
     # The heads of MQA stand as queries of its one key head where no mask tells queries apart. It is then read once: 1.3
     # ms in place of 8.5 for 16 heads, one query each and 2,048 keys of 576 numbers, on one thread.
     folded = groups == 1 and unseen is False
@@ -183,21 +206,46 @@ def _rectangle(
     return y_BHTK[..., : v_SGK.shape[2]].transpose(1, 2).flatten(0, 1)
 
 
-def _runs(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, scale: float) -> Tensor:
-    """The plain triangle, a run of queries at a time against the keys up to its end: torch's kernel for CPUs goes
-    through more of what is hidden."""
-    queries, outputs = q_BHTK.shape[2], []
+def _in_runs(see: Visible, alike: range) -> bool:
+    """Whether these sequences are so long that they go a run of queries at a time, and hide the same from each."""
+    hides = not all(map(see.everything, alike))
+    return see.queries[alike.start] > 2 * RUN and hides and len({see.held(index) for index in alike}) == 1
+
+
+def _runs(
+    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, see: Visible, index: int, bias: Bias | None, scale: float
+) -> Tensor:
+    """A run of queries at a time against the keys that some of them may see: no mask of all pairs is made, what lies
+    before a window is not read, and torch's kernel for CPUs would go through more of what is hidden."""
+    queries, device, outputs = q_BHTK.shape[2], q_BHTK.device, []
     for start in range(0, queries, RUN):
-        end = min(start + RUN, queries)
-        seen_TS = torch.ones(end - start, end, dtype=torch.bool, device=q_BHTK.device).tril(start)
+        run = range(start, min(start + RUN, queries))
+        reach = see.reach(index, run)
+        seen_TS = torch.cat([see.tile(index, run, keys, device) for keys in reach], -1)
+        added = seen_TS
+        if bias is not None:
+            bias_HTS = torch.cat([_tile(bias, index, run, keys).to(q_BHTK.dtype) for keys in reach], -1)
+            added = bias_HTS.masked_fill(~seen_TS, float("-inf"))
         outputs.append(
             F.scaled_dot_product_attention(
-                q_BHTK[:, :, start:end],
-                k_BGSK[:, :, :end],
-                v_BGSK[:, :, :end],
-                attn_mask=seen_TS,
+                q_BHTK[:, :, run.start : run.stop],
+                _keys(k_BGSK, reach),
+                _keys(v_BGSK, reach),
+                attn_mask=added,
                 scale=scale,
                 enable_gqa=q_BHTK.shape[1] != k_BGSK.shape[1],
             )
         )
     return torch.cat(outputs, dim=2)
+
+
+def _keys(rows_BGSK: Tensor, reach: tuple[range, ...]) -> Tensor:
+    parts = [rows_BGSK[:, :, keys.start : keys.stop] for keys in reach]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def _tile(bias: Bias, index: int, queries: range, keys: range) -> Tensor:
+    """The part of a sequence's bias that is of these queries and keys."""
+    if isinstance(bias, Tilewise):
+        return bias.tile(index, queries, keys)
+    return bias(index)[:, queries.start : queries.stop, keys.start : keys.stop]
