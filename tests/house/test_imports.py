@@ -123,8 +123,9 @@ def test_importing_alone_can_fail():
     assert "cutaway.base.errors" in loaded
 
 
-def test_text_and_base_leave_torch_out(root):
-    light = ["cutaway", *modules(root, "base"), *modules(root, "text")]
+def test_text_base_and_plans_leave_torch_out(root):
+    plans = [f"cutaway.infer.{name}" for name in ("request", "pages", "block_tables", "scheduler")]
+    light = ["cutaway", *modules(root, "base"), *modules(root, "text"), *plans]
     faults, loaded = import_alone(packages(declared(root)) | {"cutaway"}, light)
     assert faults == []
     assert "torch" not in loaded
