@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cutaway.lab.checks.cross_entropy import check_cross_entropy
 from cutaway.ops import cross_entropy
-from cutaway.ops.cross_entropy import cross_entropy_chunked, cross_entropy_fast, cross_entropy_readable
+from cutaway.ops.cross_entropy import cross_entropy_chunked, cross_entropy_fast, cross_entropy_readable, likeliest
 
 FORMS = (cross_entropy_readable, cross_entropy_fast, cross_entropy_chunked)
 
@@ -84,6 +84,14 @@ def test_all_scores_are_never_there_at_once(monkeypatch):
         seen[form] = largest.numbers
     assert seen[cross_entropy_readable] == tokens * vocab
     assert seen[cross_entropy_chunked] == max(32 * vocab, tokens * dim)
+
+
+def test_the_likeliest_words_are_found_in_chunks(chunk):
+    x_ND, weight_VD, bias_V = torch.randn(40, 8), torch.randn(5, 8), torch.randn(5)
+    scores_NV = F.linear(x_ND, weight_VD, bias_V)
+    assert torch.equal(likeliest(x_ND, weight_VD, bias_V=bias_V), scores_NV.argmax(-1))
+    assert torch.equal(likeliest(scores_NV, None), scores_NV.argmax(-1))
+    assert likeliest(x_ND[:0], weight_VD).shape == (0,)
 
 
 def test_what_is_kept_between_the_passes_has_the_size_of_input_and_weight():

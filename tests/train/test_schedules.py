@@ -59,6 +59,7 @@ def test_the_papers_inverse_square_root():
         (lambda: Cosine(steps=10, warmup=10), "Cosine.steps"),
         (lambda: Cosine(steps=10, floor=1.5), "Cosine.floor"),
         (lambda: Linear(steps=10, warmup=-1), "Linear.warmup"),
+        (lambda: Linear(steps=-3, warmup=-1), "Linear.steps: must be at least 1, is -3"),
         (lambda: InverseSquareRoot(warmup=0), "InverseSquareRoot.warmup"),
         (lambda: WarmupStableDecay(steps=10, warmup=5, decay=6), "WarmupStableDecay.decay"),
         (lambda: WarmupStableDecay(steps=10, decay=0), "WarmupStableDecay.decay"),

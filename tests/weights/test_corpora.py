@@ -58,12 +58,20 @@ def test_get_fetches_once(cache, tiny):
 
 def test_a_name_stands_for_a_file_before_it_stands_for_a_corpus(cache, tiny, monkeypatch):
     monkeypatch.chdir(cache)
-    assert located("some/where.txt") == "some/where.txt" and tiny == []
+    assert located("hub:some/where") == "hub:some/where" and tiny == []
     assert located("tiny") == str(cache / "corpora" / "tiny") and len(tiny) == 1
     (cache / "tiny").mkdir()
     assert located("tiny") == "tiny"
 
 
+def test_what_brings_a_corpus_can_be_told(cache, tiny):
+    assert located("tiny", lambda name: cache / name) == str(cache / "tiny") and tiny == []
+
+
 def test_an_unknown_name_is_met_with_the_nearest():
+    with pytest.raises(NotFound, match="some: no such file, folder or corpus"):
+        located("some")
+    with pytest.raises(NotFound, match=r'shakespear: no such file, folder or corpus; did you mean "shakespeare"\?'):
+        located("shakespear")
     with pytest.raises(NotFound, match=r'no corpus is called "shakespear"; did you mean "shakespeare"\?'):
         find("shakespear")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cutaway.base.errors import BadInput, NotFound
+from cutaway.base.errors import BadInput
 from cutaway.cli.console import Column, megabytes, results, safe, say, show_json, show_table
 
 if TYPE_CHECKING:
@@ -130,17 +130,10 @@ def look(
 
 def located(source: str) -> str:
     """A source as it is; a corpus that goes by a short name, fetched, with a remark, if it is not there yet."""
-    from cutaway.base.names import did_you_mean
-    from cutaway.base.paths import expand
     from cutaway.cli.get import bring
-    from cutaway.data.readers.hub import PREFIX
-    from cutaway.weights.corpora import CORPORA
+    from cutaway.weights import corpora
 
-    if source.startswith(PREFIX) or expand(source).exists():
-        return source
-    if source not in CORPORA:
-        raise NotFound(f"{source}: no such file, folder or corpus{did_you_mean(source, CORPORA)}")
-    return str(bring(source))
+    return corpora.located(source, bring)
 
 
 def _separator(given: str | None) -> str | None:

@@ -11,6 +11,7 @@ Read next: models/masked_head.py, models/decoder.py, infer/embedding.py
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -165,6 +166,13 @@ class EncoderModel(nn.Module):
         if self.head is None:
             return x_ND
         return self.head(self.pooled(x_ND, context) if self.pooler is not None else x_ND, context)
+
+    def scored(self, x_ND: Tensor, context: Context, score: Callable[..., Tensor]) -> Tensor:
+        """What `score(x_ND, weight_VD, bias_V=...)` makes of hidden states and of the matrix that scores masked tokens,
+        without all scores being there at once. What any other head says comes with no weight."""
+        if not isinstance(self.head, MaskedHeadModule) or not isinstance(self.embedding, Embedding):
+            return score(self.logits(x_ND, context), None)
+        return score(self.head(x_ND, context), self.embedding.weight, bias_V=self.head.bias)
 
     def _check(self, context: Context, kinds_N: Tensor | None) -> None:
         if context.causal or context.cache is not None:

@@ -100,6 +100,16 @@ def cross_entropy_chunked(
     return _pass(x_ND, weight_VD, bias_V, targets_N, rule, (False, False, False))[0]
 
 
+@torch.no_grad()
+def likeliest(x_ND: Tensor, weight_VD: Tensor | None, *, bias_V: Tensor | None = None) -> Tensor:
+    """The word of the greatest score at each token (N,); as above, all N x V scores are never there at once."""
+    if weight_VD is None:
+        return x_ND.argmax(-1)
+    rows = max(1, CHUNK // weight_VD.shape[0])
+    found = [F.linear(x_nD, weight_VD, bias_V).argmax(-1) for x_nD in x_ND.detach().split(rows)]
+    return torch.cat(found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """What is summed over the tokens, with its gradient by the scores worked out by hand."""

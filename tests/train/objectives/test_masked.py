@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
@@ -16,6 +18,7 @@ from cutaway.nn.context import Context
 from cutaway.nn.feedforward import Plain
 from cutaway.nn.norms import LayerNorm
 from cutaway.nn.positions import Learned
+from cutaway.ops import cross_entropy
 from cutaway.train.fit import fit
 from cutaway.train.objectives.masked import Masked, corrupt
 from cutaway.train.validation import validate
@@ -112,6 +115,53 @@ def test_it_is_cross_entropy_of_the_chosen_rows():
     torch.testing.assert_close(loss.total, F.cross_entropy(logits_NV, targets_N, reduction="sum"))
     assert loss.count == int((targets_N != IGNORE).sum()) > 0
     assert int(loss.metrics["accuracy"]) == int((logits_NV.argmax(-1) == targets_N).sum())
+
+
+class Rows(TorchDispatchMode):
+    """The most rows of scores (of a vocabulary of 50) in any tensor that an operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(one, torch.Tensor) and one.dim() == 2 and one.shape[1] == 50:
+                self.most = max(self.most, len(one))
+        return made
+
+
+def test_in_chunks_it_is_the_same_and_all_scores_are_never_there_at_once(monkeypatch):
+    rule, given, seen = replace(RULE, share=0.9), batch(0), []
+    for small, chunk, rows in ((2**20, 2**22, 66), (0, 8 * 50, 32)):
+        monkeypatch.setattr(cross_entropy, "SMALL", small)
+        monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
+        module = encoder().double().eval()
+        with Rows() as counted:
+            loss = rule(module, given)
+            loss.total.backward()
+        # All 66 that are asked for; 8 at a time, and the 32 of the head's matrix when its gradient is turned.
+        assert counted.most == rows and loss.count == 66
+        slopes = {name: weight.grad for name, weight in module.named_parameters()}
+        seen.append((loss.total.detach(), loss.metrics["accuracy"], slopes))
+    torch.testing.assert_close(seen[0], seen[1])
+
+
+def test_a_module_that_is_no_encoder_is_asked_for_scores():
+    module, given = encoder().double().eval(), batch(0)
+
+    class Other(nn.Module):
+        def forward(self, *told, **more):
+            return module(*told, **more)
+
+    torch.nn.init.normal_(module.head.bias)  # which begins as zeros
+    ours, other = RULE(module, given), RULE(Other().eval(), given)
+    torch.testing.assert_close(ours.total, other.total)
+    weights = list(module.parameters())
+    slopes = [torch.autograd.grad(loss.total, weights, allow_unused=True) for loss in (ours, other)]
+    torch.testing.assert_close(*slopes)
+    assert ours.count == other.count and torch.equal(ours.metrics["accuracy"], other.metrics["accuracy"])
 
 
 def test_evaluation_masks_alike_and_training_anew():

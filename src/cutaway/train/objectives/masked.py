@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
+from cutaway.models.encoder import EncoderModel
 from cutaway.nn.context import Context
-from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.ops.cross_entropy import cross_entropy_fast, likeliest
 from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss
 
@@ -54,10 +55,18 @@ class Masked:
         rows_X = targets_N.ne(IGNORE).nonzero()[:, 0]
         context = Context.of(batch.lengths, device=ids_N.device, causal=False)
         kinds: dict[str, Any] = {} if batch.kinds_N is None else {"kinds_N": batch.kinds_N}
-        logits_XV, _ = module(ids_N, context, rows_X, **kinds)
-        right_X = targets_N[rows_X]
-        hits = (logits_XV.detach().argmax(-1) == right_X).sum()
-        return Loss(total=cross_entropy_fast(logits_XV, None, right_X), count=len(rows_X), metrics={"accuracy": hits})
+        right_X, hits = targets_N[rows_X], torch.zeros((), dtype=torch.long, device=ids_N.device)
+
+        def score(x_XD: Tensor, weight_VD: Tensor | None, **head: Any) -> Tensor:
+            hits.add_((likeliest(x_XD, weight_VD, **head) == right_X).sum())
+            return cross_entropy_fast(x_XD, weight_VD, right_X, **head)
+
+        if isinstance(module, EncoderModel):  # its head and the loss are taken together, chunk by chunk
+            x_ND, _ = module.hidden(ids_N, context, **kinds)
+            total = module.scored(x_ND[rows_X], context, score)
+        else:
+            total = score(module(ids_N, context, rows_X, **kinds)[0], None)
+        return Loss(total=total, count=len(rows_X), metrics={"accuracy": hits})
 
 
 def corrupt(ids_N: Tensor, rule: Masked, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
