@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from .attentions import ATTEND_RIGHT, ATTEND_WRONG
+from .foreign import FOREIGN
+from .foreign_attentions import FOREIGN_RIGHT, FOREIGN_WRONG
+from .foreign_steps import FOREIGN_STEPS
 
 
 def turned(
@@ -227,17 +230,14 @@ ADAM_WRONG = {
     "rate ignored": (step(rate=False), "rate"),
     "uphill": (step(up=True), "direction"),
 }
-WRONG = {
-    "ops.attend": ATTEND_WRONG,
-    "ops.rotate": ROTATE_WRONG,
-    "ops.rms_norm": RMS_WRONG,
-    "infer.choose": CHOOSE_WRONG,
-    "train.adamw": ADAM_WRONG,
+OWN = {
+    "ops.attend": (ATTEND_RIGHT, ATTEND_WRONG),
+    "ops.rotate": (ROTATE_RIGHT, ROTATE_WRONG),
+    "ops.rms_norm": (RMS_RIGHT, RMS_WRONG),
+    "infer.choose": (CHOOSE_RIGHT, CHOOSE_WRONG),
+    "train.adamw": ({"plain": step()}, ADAM_WRONG),
 }
-RIGHT = {
-    "ops.attend": ATTEND_RIGHT,
-    "ops.rotate": ROTATE_RIGHT,
-    "ops.rms_norm": RMS_RIGHT,
-    "infer.choose": CHOOSE_RIGHT,
-    "train.adamw": {"plain": step()},
-}
+TABLES = (OWN, {"ops.attend": (FOREIGN_RIGHT, FOREIGN_WRONG)}, FOREIGN, FOREIGN_STEPS)
+# (part, name, version) and (part, name, version, the property that breaks)
+RIGHT = [(part, name, one) for table in TABLES for part, (right, _) in table.items() for name, one in right.items()]
+WRONG = [(part, name, *one) for table in TABLES for part, (_, wrong) in table.items() for name, one in wrong.items()]

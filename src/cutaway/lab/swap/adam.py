@@ -79,7 +79,7 @@ def _trials(step: Candidate, decays: bool) -> Sequence[Callable[[], Case | None]
 
 
 def _in_place(step: Candidate) -> str | None:
-    held = [torch.tensor([one]) for one in (1.0, 0.5, 0.2, 0.3)]
+    held = [torch.tensor([one]) for one in (1.0, 2.0, 0.2, 0.3)]
     before = [one.clone() for one in held]
     with torch.no_grad():
         step(*held, Pace(count=2, rate=RATE, decay=0.0), BETAS, EPS)
@@ -102,6 +102,8 @@ def _first(step: Candidate) -> str | None:
         return "the betas are exchanged: the first mean moves by the second beta"
     if abs(new - right[1]) < 1e-6 and abs(old - right[0]) < 1e-6:
         return "beta weighs the new gradient and 1 - beta the old mean: the other way round"
+    if abs(stepped(step, gradient=1.0, count=3)[1] * (1 - BETAS[0] ** 3) - right[0]) < 1e-6:
+        return "the mean is kept divided by its correction, which the next step then divides again"
     if abs(new - 1.0) < 1e-6:
         return "the gradient comes into the first mean whole, not times 1 - beta"
     if abs(new * (1 - BETAS[0]) - right[0]) < 1e-6 or abs(old - 1.0) < 1e-6:
@@ -121,6 +123,8 @@ def _second(step: Candidate) -> str | None:
         return "the betas are exchanged: the second mean moves by the first beta"
     if abs(new - 9.0) < 1e-6:
         return "the squared gradient comes into the second mean whole, not times 1 - beta"
+    if abs(new - 9 * share) < 1e-6:
+        return f"of the old second mean {old:.4g} is left, not beta = {BETAS[1]}"
     said = f"a gradient of 3 gives a second mean of {new:.4g}, and should {9 * share:.4g}"
     return f"{said}; of the old one {old:.4g} is left"
 
@@ -130,13 +134,46 @@ def _moved(step: Candidate, **told: Any) -> float:
     return told.get("weight", 1.0) - stepped(step, **told)[0]
 
 
+def _which(step: Candidate) -> str | None:
+    """Two ways to the same new means go as far: by a gradient, and by what the means were."""
+    now = {"gradient": 1.0, "first": 0.0, "second": 1.0}
+    before = {"gradient": 0.0, "first": (1 - BETAS[0]) / BETAS[0], "second": 1 / BETAS[1]}
+    ends = [stepped(step, count=5, **one) for one in (now, before)]
+    if max(abs(ends[0][place] - ends[1][place]) for place in (1, 2)) > 1e-9:
+        return None  # the means themselves are wrong, which their own probes say
+    moved = [1.0 - end[0] for end in ends]
+    if abs(moved[0] - moved[1]) < 1e-6 * max(map(abs, moved)):
+        return None
+    if abs(moved[0]) < 1e-9:
+        return "the step takes the first mean as it was before this gradient: update the means, then step"
+    return (
+        f"the new means are the same and the steps are not, {moved[0]:.4g} and {moved[1]:.4g}: it takes more than them"
+    )
+
+
+def _precision(step: Candidate) -> str | None:
+    """A step that is off by what half precision loses, wherever it starts."""
+    found = []
+    for gradient, first, second in ((0.37, 0.21, 0.13), (1.3, 0.7, 2.1), (0.91, -0.33, 0.57)):
+        mean, square = (
+            beta * old + (1 - beta) * new
+            for beta, old, new in zip(BETAS, (first, second), (gradient, gradient**2), strict=True)
+        )
+        right = RATE * mean / (1 - BETAS[0] ** 3) / (square / (1 - BETAS[1] ** 3)) ** 0.5
+        told = {"weight": 0.0, "gradient": gradient, "first": first, "second": second, "eps": 1e-15}
+        found.append(abs(_moved(step, count=3, **told) / right - 1))
+    if max(found) > 1e-5 and max(found) < 1e-2:
+        return f"steps are off by {max(found):.2g} of themselves: something is rounded to half precision"
+    return None
+
+
 def _sign(step: Candidate) -> str | None:
     moved = _moved(step, gradient=1.0, count=3)
     return None if moved > 0 else "the weight goes up the gradient" if moved < 0 else "the weight does not move"
 
 
 def _rate(step: Candidate) -> str | None:
-    one, two = (_moved(step, gradient=1.0, rate=rate) for rate in (0.1, 0.2))
+    one, two = (_moved(step, gradient=1.0, rate=rate, count=3) for rate in (0.1, 0.2))
     if abs(two / one - 2) < 1e-3:
         return None
     return "twice the rate does not move twice as far" + (": the rate is ignored" if abs(two / one - 1) < 1e-3 else "")
@@ -232,7 +269,7 @@ def _decay(step: Candidate, decays: bool) -> str | None:
         return said if decays else f"{said}; here the caller has added it already"
     moved = _moved(step, weight=start, decay=decay)
     right = RATE * decay * start if decays else 0.0
-    if abs(moved - right) > 1e-9:
+    if abs(moved - right) > 1e-3 * decay * start * RATE:
         if not decays:
             return "the weight decays: here the caller has added the decay to the gradient already"
         if moved == 0:
@@ -245,8 +282,8 @@ def _decay(step: Candidate, decays: bool) -> str | None:
     if not decays:
         return None
     free, both = (stepped(step, weight=start, gradient=1.0, decay=one)[0] for one in (0.0, decay))
-    if abs(both - (free - right)) > 1e-9:
-        after = abs(both - free * (1 - RATE * decay)) < 1e-9
+    if abs(both - (free - right)) > 1e-4:
+        after = abs(both - free * (1 - RATE * decay)) < 1e-4
         return "the decay comes after the step, on a weight that has moved" if after else "the decay changes the step"
     return None
 
@@ -279,8 +316,10 @@ def _probes(decays: bool) -> tuple[Probe, ...]:
         Probe(property="decay", find=partial(_decay, decays=decays)),
         Probe(property="first mean", find=_first),
         Probe(property="second mean", find=_second),
+        Probe(property="means of this step", find=_which),
         Probe(property="direction", find=_sign),
         Probe(property="rate", find=_rate),
+        Probe(property="precision", find=_precision),
         Probe(property="root", find=_root),
         Probe(property="bias correction", find=_correction),
         Probe(property="eps", find=_eps),

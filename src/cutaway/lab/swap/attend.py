@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cutaway.lab.checks.attend import CASES, Case, oracle
 from cutaway.lab.swap import scores, sight, verdict
-from cutaway.lab.swap.general import form_probes, taking
+from cutaway.lab.swap.general import form_probes, sizes_told, sorted_sizes, taking
 from cutaway.lab.swap.part import Candidate, Part, Probe
 from cutaway.lab.swap.sight import normal
 from cutaway.lab.swap.trial import Trial, attempt, close
@@ -44,6 +44,8 @@ def cases() -> list[Case]:
         Case(see=Visible(queries=(1, 1), keys=(1, 1)), heads=1, width=1, value_width=1),
         Case(see=Visible(queries=(2, 1), keys=(2, 1)), heads=1, width=1, value_width=1),
         Case(see=Visible(queries=(3,), keys=(3,), prefix=(2,)), heads=1, width=1, value_width=1),
+        Case(see=Visible(queries=(4,), keys=(4,), window=2, sinks=1), heads=1, width=1, value_width=1),
+        Case(see=Visible(queries=(1, 5), keys=(6, 5), window=2, sinks=2), heads=4, groups=2),
     ]
     return sorted([*small, *CASES], key=lambda case: (case.biased, _size(case)))
 
@@ -98,23 +100,7 @@ def _long(length: int) -> Trial:
 
 def _lengths(candidate: Candidate) -> str | None:
     """Which lengths come out wrong, if some are right."""
-    wrong = []
-    for length in LENGTHS:
-        try:
-            wrong += [] if attempt(_long(length), candidate) is None else [length]
-        except Exception:
-            wrong.append(length)
-    right = [length for length in LENGTHS if length not in wrong]
-    if not wrong or not [length for length in right if length > 1]:
-        return None
-    if all(length % 2 for length in wrong) and all(length % 2 == 0 or length == 1 for length in right):
-        return "odd lengths come out wrong, even ones right"
-    for block in (3, 4, 8, 16, 32, 64, 128):
-        if all(length % block for length in wrong) and all(length % block == 0 or length < block for length in right):
-            return f"lengths that are no multiple of {block} come out wrong: the last, shorter block"
-    if min(wrong) > max(right):
-        return f"lengths of {min(wrong)} and more come out wrong, shorter ones right"
-    return f"lengths of {', '.join(map(str, wrong))} come out wrong, others right"
+    return sizes_told("lengths", *sorted_sizes(LENGTHS, lambda length: attempt(_long(length), candidate) is None))
 
 
 def _value_width(attend: Candidate) -> str | None:
@@ -134,11 +120,35 @@ def _bias(attend: Candidate) -> str | None:
         return None
     see = Visible(queries=(3,), keys=(3,), causal=False)
     add = normal(1, 3, 3, seed=9)
-    plain, biased = sight.weights(attend, see), sight.weights(attend, see, bias=lambda index: add)
-    if close(plain, biased):
-        return "`bias` is ignored"
-    change = (biased.log() - plain.log()) - (biased.log() - plain.log())[..., :1]
-    return None if close(change, add - add[..., :1], 1e-3) else "what `bias` gives is not what is added to the scores"
+    for cap in (None, 0.6):
+        plain = sight.weights(attend, see, softcap=cap)
+        biased = sight.weights(attend, see, softcap=cap, bias=lambda index: add)
+        if close(plain, biased):
+            return "`bias` is ignored" if cap is None else "`bias` is ignored under a soft cap"
+        change = (biased.log() - plain.log()) - (biased.log() - plain.log())[..., :1]
+        if not close(change, add - add[..., :1], 1e-3):
+            said = "" if cap is None else " under a soft cap, which scores have before the bias"
+            return f"what `bias` gives is not what is added to the scores{said}"
+    adds = (normal(1, 2, 2, seed=10), normal(1, 3, 3, seed=11))
+    both = sight.weights(attend, Visible(queries=(2, 3), keys=(2, 3)), bias=lambda index: adds[index])
+    none = sight.weights(attend, Visible(queries=(2, 3), keys=(2, 3)))
+    change = (both.log() - none.log())[0, 3:, 2:4]  # of the second sequence: queries 1 and 2, keys 0 and 1
+    right = adds[1][0, 1:, :2]
+    if close(change - change[:, :1], right - right[:, :1], 1e-3):
+        return None
+    return "of two sequences the second is not given its own: `bias(index)` is for the sequence of that index"
+
+
+def _none(attend: Candidate) -> str | None:
+    """A sequence that brings no queries into this pass."""
+    see = Visible(queries=(0, 2), keys=(3, 2))
+    q, k, v = normal(2, 2, 4), normal(5, 1, 4, seed=1), normal(5, 1, 4, seed=2)
+    try:
+        got = attend(q, k, v, see, scale=0.5)
+    except Exception as error:
+        return f"a sequence without queries in this pass ends in {type(error).__name__}"
+    right = attend_readable(q, k, v, see, scale=0.5)
+    return None if close(got, right) else "a sequence without queries in this pass is not passed over"
 
 
 def _precision(attend: Candidate) -> str | None:
@@ -187,12 +197,15 @@ PART = Part(
     probes=(
         *form_probes(_call, attend_readable, tensors=3),
         Probe(property="precision", find=_precision),
+        scores.VALUES,
         scores.AXIS,
         Probe(property="lengths", find=_lengths),
+        scores.WIDTHS,
         *sight.PROBES,
         *scores.PROBES,
         Probe(property="value width", find=_value_width),
         Probe(property="bias", find=_bias),
+        Probe(property="no tokens", find=_none),
     ),
     place="attend",
     bench=_bench,

@@ -112,8 +112,25 @@ def _unchanged(candidate: Candidate) -> str | None:
 
 
 def _greedy(candidate: Candidate) -> str | None:
-    found = drawn(candidate, logits_of(SHARES), Decoding(), 50)
+    try:
+        found = drawn(candidate, logits_of(SHARES), Decoding(), 50)
+    except Exception as error:
+        return f"a temperature of 0 ends in {type(error).__name__}: it means the likeliest"
     return None if set(found) == {1} else f"temperature 0 draws {sorted(found)}, and should take the likeliest alone"
+
+
+def _ids(candidate: Candidate) -> str | None:
+    """A token that is all but certain, at each place."""
+    got = []
+    for token in range(4):
+        logits_V = torch.zeros(4)
+        logits_V[token] = 60.0
+        got.append(int(candidate(logits_V, Decoding(temperature=1.0), random.Random(token), ())))
+    if got == [0, 1, 2, 3]:
+        return None
+    if len(set(got)) == 1:
+        return f"whichever token is all but certain, {got[0]} comes out: its rank, not its id"
+    return f"of four tokens the one that is all but certain is 0, 1, 2, 3 in turn, and {got} come out"
 
 
 def _seed(candidate: Candidate) -> str | None:
@@ -181,7 +198,7 @@ def _top_p(candidate: Candidate) -> str | None:
     found = {p: left(candidate, top_p=p) for p in (0.2, 0.5, 0.8)}
     right = {0.2: {1}, 0.5: {1, 3}, 0.8: {1, 3, 0}}
     if found == right:
-        return None
+        return _exact(candidate)
     if all(tokens == set(range(len(SHARES))) for tokens in found.values()):
         return "top_p is ignored"
     if found[0.5] == {1} and found[0.8] == {1, 3}:
@@ -193,6 +210,14 @@ def _top_p(candidate: Candidate) -> str | None:
     if found[p] != set(likeliest):
         return f"top_p={p} leaves tokens {sorted(found[p])}, not the likeliest: they are to be sorted first"
     return f"top_p={p} leaves tokens {sorted(found[p])}, and should {sorted(right[p])}"
+
+
+def _exact(candidate: Candidate) -> str | None:
+    """Equal tokens whose shares add up to p exactly. One try may go wrong by rounding, not every one."""
+    for many, p in ((2, 0.5), (4, 0.5), (4, 0.25), (8, 0.5), (8, 0.25)):
+        if len(left(candidate, [1 / many] * many, top_p=p)) != round(many * p) + 1:
+            return None
+    return "tokens whose shares sum to exactly top_p are enough, and one more is kept"
 
 
 def _order(candidate: Candidate) -> str | None:
@@ -215,7 +240,12 @@ def _chained(candidate: Candidate) -> str | None:
 def _min_p(candidate: Candidate) -> str | None:
     found = left(candidate, min_p=0.3)  # 0.3 of 0.4 is 0.12
     if found == {0, 1, 3}:
-        return None
+        # At temperature 3 the shares are 1, 0.84, 0.67 and 0.46 of the first; before it, 1, 0.6, 0.3, 0.1.
+        hot = left(candidate, (0.5, 0.3, 0.15, 0.05), temperature=3.0, min_p=0.55)
+        if hot == {0, 1, 2}:
+            return None
+        said = f"at temperature 3 min_p=0.55 leaves tokens {sorted(hot)}, not [0, 1, 2]"
+        return f"{said}: it is held against shares at temperature 1" if hot == {0, 1} else said
     if len(found) == len(SHARES):
         return "min_p is ignored"
     if found <= {1, 3}:
@@ -223,26 +253,32 @@ def _min_p(candidate: Candidate) -> str | None:
     return f"min_p=0.3 leaves tokens {sorted(found)}, not [0, 1, 3]"
 
 
-def _shares(candidate: Candidate) -> str | None:
+def _plain(candidate: Candidate) -> str | None:
+    """At temperature 1, with nothing cut, tokens are drawn by their shares."""
+    found = drawn(candidate, logits_of(SHARES), Decoding(temperature=1.0), MANY)
+    for token, share in enumerate(SHARES):
+        if not _is_share(found[token] / MANY, share):
+            return f"token {token} is drawn {found[token] / MANY:.3f} of the time, and should be {share:.3f}"
+    return None
+
+
+def _is_share(got: float, right: float) -> bool:
+    return abs(got - right) <= FAR * math.sqrt(right * (1 - right) / MANY)
+
+
+def _kept_ratios(candidate: Candidate) -> str | None:
     """Among what is left, shares keep their ratios."""
     if left(candidate, top_k=3) != {0, 1, 3}:
         return None
-    tries: tuple[tuple[dict[str, Any], dict[int, float]], ...] = (
-        ({"top_k": 3}, {1: 0.4, 3: 0.3, 0: 0.15}),
-        ({}, dict(enumerate(SHARES))),
-    )
-    for told, kept in tries:
-        found = drawn(candidate, logits_of(SHARES), Decoding(temperature=1.0, **told), MANY)
-        for token, share in kept.items():
-            right = share / sum(kept.values())
-            got = found[token] / MANY
-            if abs(got - right) > FAR * math.sqrt(right * (1 - right) / MANY):
-                said = f"token {token} is drawn {got:.3f} of the time, and should be {right:.3f}"
-                if told and abs(got - share) < FAR * math.sqrt(share * (1 - share) / MANY):
-                    return f"{said}: what is left was not renormalised"
-                if not told:
-                    return said
-                return f"{said}: the shares of what is left do not keep their ratios (not renormalised?)"
+    kept = {1: 0.4, 3: 0.3, 0: 0.15}
+    found = drawn(candidate, logits_of(SHARES), Decoding(temperature=1.0, top_k=3), MANY)
+    for token, share in kept.items():
+        right, got = share / sum(kept.values()), found[token] / MANY
+        if not _is_share(got, right):
+            said = f"token {token} is drawn {got:.3f} of the time, and should be {right:.3f}"
+            if _is_share(got, share):
+                return f"{said}: what is left was not renormalised"
+            return f"{said}: the shares of what is left do not keep their ratios (not renormalised?)"
     return None
 
 
@@ -291,13 +327,15 @@ PART = Part(
         Probe(property="in-place change of an input", find=_unchanged),
         Probe(property="greedy", find=_greedy),
         Probe(property="seed", find=_seed),
+        Probe(property="ids", find=_ids),
+        Probe(property="shares", find=_plain),
         Probe(property="temperature", find=_temperature),
         Probe(property="top-k", find=_top_k),
         Probe(property="top-p", find=_top_p),
         Probe(property="order of temperature and top-p", find=_order),
         Probe(property="top-p after top-k", find=_chained),
         Probe(property="min-p", find=_min_p),
-        Probe(property="renormalising", find=_shares),
+        Probe(property="renormalising", find=_kept_ratios),
         Probe(property="repetition penalty", find=_penalty),
         Probe(property="temperature near 0", find=_cold),
     ),

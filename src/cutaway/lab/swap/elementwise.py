@@ -134,7 +134,7 @@ ACTIVATE = Part(
     optional={},
     trials=_activate_trials,
     probes=(
-        *form_probes(_activate_call, activate_readable, tensors=1),
+        *form_probes(_activate_call, activate_readable, tensors=1, rows=1),
         Probe(property="far from zero", find=_overflow),
         Probe(property="curve", find=_curve),
     ),
@@ -149,7 +149,7 @@ GATE = Part(
     optional={},
     trials=_gate_trials,
     probes=(
-        *form_probes(_gate_call, gate_readable, tensors=2),
+        *form_probes(_gate_call, gate_readable, tensors=2, rows=2),
         Probe(property="which side bends", find=_sides),
         Probe(property="curve", find=_names),
     ),

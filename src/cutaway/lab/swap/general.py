@@ -5,7 +5,7 @@ Read next: lab/swap/part.py, lab/swap/attend.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any
@@ -25,15 +25,56 @@ def taking(candidate: Candidate, name: str) -> bool:
     return name in found or any(one.kind is Parameter.VAR_KEYWORD for one in found.values())
 
 
-def form_probes(call: Call, ours: Candidate, *, tensors: int) -> tuple[Probe, ...]:
-    """For a function whose first `tensors` arguments are tensors, which it may read and not change."""
+def sizes_told(noun: str, wrong: Sequence[int], right: Sequence[int]) -> str | None:
+    """Which sizes come out wrong where others are right, as a rule if there is one. A size of 1 forgives much."""
+    if not wrong or not [size for size in right if size > 1]:
+        return None
+    if all(size % 2 for size in wrong) and all(size % 2 == 0 or size == 1 for size in right):
+        return f"odd {noun} come out wrong, even ones right"
+    for block in (3, 4, 8, 16, 32, 64, 128):
+        if all(size % block for size in wrong) and all(size % block == 0 or size < block for size in right):
+            return f"{noun} that are no multiple of {block} come out wrong: the last, shorter block"
+    if min(wrong) > max(right):
+        return f"{noun} of {min(wrong)} and more come out wrong, shorter ones right"
+    return f"{noun} of {', '.join(map(str, wrong))} come out wrong, others right"
+
+
+def sorted_sizes(sizes: Iterable[int], good: Callable[[int], bool]) -> tuple[list[int], list[int]]:
+    """(wrong, right); what raises is wrong."""
+    wrong, right = [], []
+    for size in sizes:
+        try:
+            held = good(size)
+        except Exception:
+            held = False
+        (right if held else wrong).append(size)
+    return wrong, right
+
+
+def form_probes(call: Call, ours: Candidate, *, tensors: int, rows: int = 0) -> tuple[Probe, ...]:
+    """For a function whose first `tensors` arguments are tensors, which it may read and not change. The first `rows` of
+    them have a row for each token, and tokens do not know of each other; 0 where they do."""
+    lengths = (Probe(property="lengths", find=partial(_lengths, call=call, ours=ours, rows=rows)),) if rows else ()
     return (
         Probe(property="in-place change of an input", find=partial(_unchanged, call=call, ours=ours)),
         Probe(property="shape", find=partial(_shape, call=call, ours=ours)),
         Probe(property="dtype", find=partial(_dtype, call=call)),
         Probe(property="same answer twice", find=partial(_repeats, call=call)),
         Probe(property="gradient", find=partial(_slope, call=call, ours=ours, tensors=tensors)),
+        *lengths,
     )
+
+
+def _lengths(candidate: Candidate, *, call: Call, ours: Candidate, rows: int) -> str | None:
+    arguments, options = call(candidate, torch.float32)
+
+    def right(tokens: int) -> bool:
+        given = [torch.cat([one] * 12)[:tokens] for one in arguments[:rows]]
+        with torch.no_grad():
+            mine, wanted = (one(*given, *arguments[rows:], **options) for one in (candidate, ours))
+        return close(mine, wanted)
+
+    return sizes_told("numbers of tokens", *sorted_sizes((1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 32, 33), right))
 
 
 def _run(candidate: Candidate, call: Call, dtype: torch.dtype = torch.float32) -> Any:

@@ -103,7 +103,7 @@ PART = Part(
     optional={},
     trials=trials,
     probes=(
-        *form_probes(_call, multiply_readable, tensors=1),
+        *form_probes(_call, multiply_readable, tensors=1, rows=1),
         Probe(property="transpose", find=_columns),
         Probe(property="linear", find=_linear),
         Probe(property="formats", find=_formats),

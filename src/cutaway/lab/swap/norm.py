@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cutaway.lab.checks.norm import layer_norm_oracle, rms_norm_oracle
-from cutaway.lab.swap.general import form_probes
+from cutaway.lab.swap.general import form_probes, sizes_told, sorted_sizes
 from cutaway.lab.swap.part import Candidate, Part, Probe
 from cutaway.lab.swap.sight import normal
 from cutaway.lab.swap.trial import Trial, attempt, close
@@ -82,13 +82,17 @@ def _layer(candidate: Candidate) -> Norm:
 
 
 def _axis(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
-    norm, x = kind(candidate), normal(3, 4, seed=1)
-    other = x.clone()
-    other[1] *= 3.0
-    other[1, 0] += 1.0
-    change_N = (norm(x, torch.ones(4), 1e-6) - norm(other, torch.ones(4), 1e-6)).abs().amax(-1) > 1e-5
-    if bool(change_N[0]) or bool(change_N[2]):
-        return "changing one token changes others: the mean runs over tokens, not over each token's own numbers"
+    norm = kind(candidate)
+    for shape, place in (((3, 4), (1,)), ((2, 3, 4), (0, 1))):
+        x = normal(*shape, seed=1)
+        other = x.clone()
+        other[place] *= 3.0
+        other[(*place, 0)] += 1.0
+        changed = (norm(x, torch.ones(4), 1e-6) - norm(other, torch.ones(4), 1e-6)).abs().amax(-1) > 1e-5
+        changed[place] = False
+        if bool(changed.any()):
+            said = "changing one token changes others: the mean runs over tokens, not over each token's own numbers"
+            return said if len(shape) == 2 else f"where x has {len(shape)} axes, {said}"
     return None
 
 
@@ -97,7 +101,12 @@ def _mean(candidate: Candidate, kind: Callable[[Candidate], Norm], removed: bool
     same = close(norm(x + 2.0, torch.ones(6), 1e-6), norm(x, torch.ones(6), 1e-6), 1e-3)
     if same and not removed:
         return "the mean is subtracted: adding 2 to all numbers changes nothing, and in RMS norm it does"
-    return "the mean is not subtracted: adding 2 to all numbers changes the answer" if removed and not same else None
+    if removed:
+        return None if same else "the mean is not subtracted: adding 2 to all numbers changes the answer"
+    equal = float(norm(torch.full((1, 4), 3.0), torch.ones(4), 1e-6)[0, 0])
+    if abs(equal) > 100.0:  # next to nothing below: only eps
+        return "it divides by the deviation from the mean, a variance; RMS norm has the mean of squares below"
+    return None
 
 
 def _unit(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
@@ -158,15 +167,22 @@ def _eps(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
 def _weight(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
     norm, x, weight = kind(candidate), normal(2, 4, seed=4), torch.tensor([0.5, -1.0, 2.0, 1.5])
     plain, weighted, none = (norm(x, one, 1e-6) for one in (torch.ones(4), weight, torch.zeros(4)))
-    if float(none.abs().max()) > 1e-5 and not close(weighted, plain, 1e-3):
-        return None  # said by the offset's probe
     if close(weighted, plain * weight, 1e-3):
         return None
     if close(weighted, plain, 1e-3):
         return "the weight is ignored"
     if close(weighted, norm(x * weight, torch.ones(4), 1e-6), 1e-3):
         return "the weight acts before the norm, not after it"
+    if close(weighted, none + weight, 1e-3):
+        return "the weight is added, not multiplied by"
+    if _one_more(plain, none):
+        return "1 is added to the weight: weights of zero do not give zeros"
     return "the answer is not the normed row times the weight"
+
+
+def _one_more(plain: Tensor, none: Tensor) -> bool:
+    """Whether weights of zero give the normed row, and ones twice that."""
+    return float(none.abs().max()) > 1e-5 and close(plain, 2 * none, 1e-3)
 
 
 def _offset(norm: Candidate) -> str | None:
@@ -174,10 +190,12 @@ def _offset(norm: Candidate) -> str | None:
     none = norm(x, torch.zeros(4), eps=1e-6, offset=0.0)
     if close(none, norm(x, weight, eps=1e-6, offset=0.0), 1e-3):
         return None  # the weight is ignored, which its own probe says
-    if float(none.abs().max()) > 1e-5:
+    if _one_more(norm(x, torch.ones(4), eps=1e-6, offset=0.0), none):
         return "1 is added to the weight, also where offset is 0: weights of zero do not give zeros"
+    if float(none.abs().max()) > 1e-5:
+        return None  # the weight itself comes in wrongly, which its own probe says
     plain, moved = norm(x, weight, eps=1e-6, offset=0.0), norm(x, weight, eps=1e-6, offset=1.0)
-    if close(moved, norm(x, weight + 1.0, eps=1e-6, offset=0.0), 1e-3):
+    if _weight(norm, _rms) is not None or close(moved, norm(x, weight + 1.0, eps=1e-6, offset=0.0), 1e-3):
         return None
     if close(moved, plain, 1e-3):
         return "`offset` is ignored: the weight is (offset + weight)"
@@ -202,14 +220,35 @@ def _overflow(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | 
 
 
 def _precision(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
+    # Two numbers that are one in half precision, 2^-13 of the way from -1 to 1 apart: so they are in the answer too.
+    y = kind(candidate)(torch.tensor([[-1.0, 1.0, 1 + 2.0**-12, 0.5]]), torch.ones(4), TINY)[0].double()
+    share = float((y[2] - y[1]) / (y[1] - y[0])) * 2.0**13
+    return None if 0.8 < share < 1.2 else "1 and 1.0002 come out as one number: x is rounded to half precision"
+
+
+def _precise_weight(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
     weight = torch.full((4,), 1 + 2.0**-14)
     got = kind(candidate)(torch.tensor([[1.0, -1.0, 1.0, -1.0]]), weight, TINY).double().abs()
     error = float((got - weight.double()).abs().max())
-    return (
-        f"{float(weight[0]):.7f} comes out as {float(got[0, 0]):.7f}: rounded to half precision"
-        if 1e-5 < error < 0.02
-        else None
-    )
+    if 1e-5 < error < 0.02:
+        return f"{float(weight[0]):.7f} comes out as {float(got[0, 0]):.7f}: the weight is rounded to half precision"
+    return None
+
+
+def _large_mean(norm: Candidate) -> str | None:
+    x = normal(2, 8, seed=6) + 1000.0
+    right = layer_norm_readable(x.double(), torch.ones(8).double(), None, eps=1e-5)
+    if close(norm(x, torch.ones(8), None, eps=1e-5).double(), right, 5e-3):
+        return None
+    return "around a mean of 1,000 the variance is lost: take the mean out first, then square"
+
+
+def _widths(candidate: Candidate, kind: Callable[[Candidate], Norm], ours: Candidate) -> str | None:
+    def right(width: int) -> bool:
+        x, weight = normal(2, width, seed=1), normal(width, seed=2)
+        return close(kind(candidate)(x, weight, 1e-6), kind(ours)(x, weight, 1e-6))
+
+    return sizes_told("widths", *sorted_sizes((1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 64, 65), right))
 
 
 def _rms_call(norm: Candidate, dtype: torch.dtype = torch.float32) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -220,15 +259,17 @@ def _layer_call(norm: Candidate, dtype: torch.dtype = torch.float32) -> tuple[tu
     return (normal(3, 4).to(dtype), normal(4, seed=1).to(dtype), normal(4, seed=2).to(dtype)), {"eps": 1e-5}
 
 
-def _shared(kind: Callable[[Candidate], Norm], removed: bool) -> tuple[Probe, ...]:
+def _shared(kind: Callable[[Candidate], Norm], ours: Candidate, removed: bool) -> tuple[Probe, ...]:
     return (
         Probe(property="axis", find=partial(_axis, kind=kind)),
+        Probe(property="precision", find=partial(_precision, kind=kind)),
+        Probe(property="weight", find=partial(_weight, kind=kind)),
+        Probe(property="precision", find=partial(_precise_weight, kind=kind)),
+        Probe(property="widths", find=partial(_widths, kind=kind, ours=ours)),
         Probe(property="mean", find=partial(_mean, kind=kind, removed=removed)),
         Probe(property="scale", find=partial(_unit, kind=kind)),
         Probe(property="eps", find=partial(_eps, kind=kind)),
-        Probe(property="weight", find=partial(_weight, kind=kind)),
         Probe(property="large numbers in half precision", find=partial(_overflow, kind=kind)),
-        Probe(property="precision", find=partial(_precision, kind=kind)),
     )
 
 
@@ -241,9 +282,9 @@ RMS = Part(
     optional={},
     trials=rms_trials,
     probes=(
-        *form_probes(_rms_call, rms_norm_readable, tensors=2),
+        *form_probes(_rms_call, rms_norm_readable, tensors=2, rows=1),
         Probe(property="weight offset", find=_offset),
-        *_shared(_rms, removed=False),
+        *_shared(_rms, rms_norm_readable, removed=False),
     ),
     place="rms_norm",
     bench=lambda: ((normal(128, 576), torch.ones(576)), {"eps": 1e-5, "offset": 0.0}),
@@ -257,9 +298,10 @@ LAYER = Part(
     optional={},
     trials=layer_trials,
     probes=(
-        *form_probes(_layer_call, layer_norm_readable, tensors=3),
+        *form_probes(_layer_call, layer_norm_readable, tensors=3, rows=1),
         Probe(property="bias", find=_bias),
-        *_shared(_layer, removed=True),
+        *_shared(_layer, layer_norm_readable, removed=True),
+        Probe(property="large mean", find=_large_mean),
     ),
     place="layer_norm",
     bench=lambda: ((normal(128, 768), torch.ones(768), torch.zeros(768)), {"eps": 1e-5}),

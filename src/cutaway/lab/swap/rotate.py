@@ -74,14 +74,17 @@ def columns(rotate: Candidate, angle: float, width: int, head_dim: int, interlea
 
 def _identity(rotate: Candidate) -> str | None:
     for interleaved in (False, True):
-        if not close(columns(rotate, 0.0, 4, 4, interleaved), torch.eye(4)):
+        still = columns(rotate, 0.0, 4, 4, interleaved)
+        if not close(still, torch.eye(4)) and float(still.diag().abs().max()) < 1e-4:
+            return "an angle of 0 turns all the way: cosine and sine stand in each other's place"
+        if not close(still, torch.eye(4)):
             return "an angle of 0 moves something: at position 0 nothing moves"
     return None
 
 
 def partners(rotate: Candidate, width: int, interleaved: bool) -> list[tuple[int, ...]]:
     """For each number of a head the others that move with it."""
-    moved = columns(rotate, math.pi / 2, width, width, interleaved).abs() > 1e-3
+    moved = columns(rotate, 0.7, width, width, interleaved).abs() > 1e-3
     return [tuple(j for j in range(width) if moved[i, j] and j != i) for i in range(width)]
 
 
@@ -149,7 +152,11 @@ def _rest(rotate: Candidate) -> str | None:
         return f"heads wider than the table end in {type(error).__name__}: the rest passes through"
     if got.shape != x.shape:
         return f"of a head of 6 with 2 to turn, {got.shape[-1]} numbers are left"
-    return None if close(got[..., 2:], x[..., 2:]) else "what lies beyond the table's width moves: it passes through"
+    if not close(got[..., 2:], x[..., 2:]):
+        return "what lies beyond the table's width moves: it passes through"
+    if not close(got[..., :2], rotate(x[..., :2], cos, sin, interleaved=False)):
+        return "the same 2 numbers turn otherwise in a head of 6: pairs are made within the table's width"
+    return None
 
 
 def _own_angle(rotate: Candidate) -> str | None:
@@ -211,15 +218,15 @@ PART = Part(
     optional={},
     trials=trials,
     probes=(
-        *form_probes(_call, rotate_readable, tensors=1),
+        *form_probes(_call, rotate_readable, tensors=1, rows=3),
         Probe(property="precision", find=_precision),
         Probe(property="partial width", find=_rest),
+        Probe(property="lengths stay", find=_lengths),
         Probe(property="rope layout", find=_layout),
-        Probe(property="sign of the rotation", find=_sign),
         Probe(property="position 0", find=_identity),
+        Probe(property="sign of the rotation", find=_sign),
         Probe(property="each token's own angle", find=_own_angle),
         Probe(property="each pair's own angle", find=_pairs_own),
-        Probe(property="lengths stay", find=_lengths),
     ),
     place="rotate",
     bench=_bench,

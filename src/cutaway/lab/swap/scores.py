@@ -11,9 +11,11 @@ import math
 import torch
 from torch import Tensor
 
+from cutaway.lab.swap.general import sizes_told, sorted_sizes
 from cutaway.lab.swap.part import Candidate, Probe
 from cutaway.lab.swap.sight import normal, weights
 from cutaway.lab.swap.trial import close
+from cutaway.ops.attend import attend_readable
 from cutaway.ops.visible import Visible
 
 WIDTH = 5
@@ -134,11 +136,45 @@ def _overflow(attend: Candidate) -> str | None:
     q, v = torch.full((2, 1, 1), 1000.0), torch.tensor([[[1.0]], [[2.0]]])
     with torch.no_grad():
         got = attend(q, torch.tensor([[[1.0]], [[2.0]]]), v, Visible(queries=(2,), keys=(2,)), scale=1.0)
-    if bool(got.isfinite().all()) and close(got, v):
+        below = attend(-q, torch.tensor([[[1.0]], [[2.0]]]), v, Visible(queries=(2,), keys=(2,)), scale=1.0)
+    if not (bool(got.isfinite().all()) and close(got, v)):
+        return "scores of 1,000 and 2,000 overflow: a softmax takes their maximum out first"
+    if not bool(below.isfinite().all()):
+        return "scores of -1,000 and -2,000 leave nothing to divide by: a softmax takes their own maximum out first"
+    if close(below, torch.ones(2, 1, 1)):
         return None
-    return "scores of 1,000 and 2,000 overflow: a softmax takes their maximum out first"
+    return "beside scores of -1,000 a hidden key counts: what hides it is a number, and not far enough below zero"
 
 
+def _values(attend: Candidate) -> str | None:
+    """Whatever the weights: values of twice the size give answers of twice the size."""
+    see = Visible(queries=(3,), keys=(3,), causal=False)
+    q, k, v = (normal(3, 1, 3, seed=seed) for seed in range(6, 9))
+    with torch.no_grad():
+        still, twice = attend(q, k, v, see, scale=0.5), attend(q, k, 2 * v, see, scale=0.5)
+        keyed = attend(q, 2 * k, v, see, scale=0.5)
+    if close(twice, 2 * still, 1e-3):
+        return None
+    if close(keyed, 2 * still, 1e-3):
+        return "keys and values are exchanged: twice as large keys give twice as large answers, and values should"
+    return "values that are twice as large do not give answers that are"
+
+
+def _widths(attend: Candidate) -> str | None:
+    """Which widths of a head come out wrong, if others are right."""
+    see = Visible(queries=(3,), keys=(3,))
+
+    def right(width: int) -> bool:
+        q, k, v = (normal(3, 2, width, seed=seed) * width**-0.25 for seed in range(3))
+        with torch.no_grad():
+            return close(attend(q, k, v, see, scale=0.37), attend_readable(q, k, v, see, scale=0.37))
+
+    widths = (1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 32, 64, 80, 128)
+    return sizes_told("widths of a head", *sorted_sizes(widths, right))
+
+
+VALUES = Probe(property="keys and values", find=_values)
+WIDTHS = Probe(property="widths", find=_widths)
 AXIS = Probe(property="softmax axis", find=_axis)
 PROBES = (
     Probe(property="weights sum to 1", find=_sum),

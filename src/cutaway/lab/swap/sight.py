@@ -30,7 +30,8 @@ def weights(attend: Candidate, see: Visible, *, heads: int = 1, groups: int = 1,
     k_SGK = normal(keys, groups, keys, seed=seed + 1)
     v_SGK = torch.eye(keys)[:, None].expand(keys, groups, keys).contiguous()
     with torch.no_grad():
-        return attend(q_NHK, k_SGK, v_SGK, see, **{"scale": 1.0, **told}).transpose(0, 1)
+        # A scale of 1 would hide what is multiplied by it too much or too little.
+        return attend(q_NHK, k_SGK, v_SGK, see, **{"scale": 0.8, **told}).transpose(0, 1)
 
 
 def looked_at(attend: Candidate, see: Visible, **told: Any) -> Tensor:
@@ -113,14 +114,40 @@ def _window(attend: Candidate) -> str | None:
         found = told_apart(looked_at(attend, see), see, also)
         if found is not None:
             return found
+    see = Visible(queries=(6,), keys=(6,), causal=False, window=2)
+    behind = torch.ones(6, 6, dtype=torch.bool).triu(-1)
+    also = {
+        "without `see.causal` the window has two sides; here it ends on one": behind,
+        "without `see.causal` the window has two sides; here keys that come after are hidden": behind.tril(),
+        "without `see.causal` the window is ignored": torch.ones(6, 6, dtype=torch.bool),
+    }
+    return told_apart(looked_at(attend, see), see, also)
+
+
+def _sinks(attend: Candidate) -> str | None:
+    for queries, keys, sinks in ((6, 6, 1), (6, 6, 2), (2, 6, 2), (1, 6, 2)):
+        see = Visible(queries=(queries,), keys=(keys,), window=2, sinks=sinks)
+        also = {"`see.sinks` is ignored": Visible(queries=(queries,), keys=(keys,), window=2).mask(0)}
+        found = told_apart(looked_at(attend, see), see, also)
+        if found is not None:
+            return f"window=2, sinks={sinks}: {found}"
     return None
 
 
 def _prefix(attend: Candidate) -> str | None:
-    see = Visible(queries=(5,), keys=(5,), prefix=(3,))
-    return told_apart(
-        looked_at(attend, see), see, {"`see.prefix` is ignored": Visible(queries=(5,), keys=(5,)).mask(0)}
-    )
+    for window in (None, 2):
+        see = Visible(queries=(5,), keys=(5,), prefix=(3,), window=window)
+        also = {"`see.prefix` is ignored": Visible(queries=(5,), keys=(5,), window=window).mask(0)}
+        found = told_apart(looked_at(attend, see), see, also)
+        if found is not None:
+            return found
+    if _apart(attend) is not None:
+        return None  # said by its own probe
+    see = Visible(queries=(4, 4), keys=(4, 4), prefix=(3, 1))
+    seen_NS = weights(attend, see)[0].nan_to_num().abs() > SEEN
+    if torch.equal(seen_NS, torch.block_diag(see.mask(0), see.mask(1)).bool()):
+        return None
+    return "two sequences with prefixes of 3 and 1 tokens: each has its own, and one is given the other's"
 
 
 def _apart(attend: Candidate) -> str | None:
@@ -129,7 +156,10 @@ def _apart(attend: Candidate) -> str | None:
         see = Visible(queries=lengths, keys=lengths)
         first = lengths[0]
         seen_NS = weights(attend, see)[0].nan_to_num().abs() > SEEN
-        if bool(seen_NS[first:, :first].any()) or bool(seen_NS[:first, first:].any()):
+        crossed = bool(seen_NS[first:, :first].any()) or bool(seen_NS[:first, first:].any())
+        if crossed and not bool(seen_NS[:first, :first].any()):
+            return f"two sequences of {lengths[0]} and {lengths[1]} tokens come out in each other's place"
+        if crossed:
             return f"of two sequences of {lengths[0]} and {lengths[1]} tokens, one takes from the other"
     return None
 
@@ -195,4 +225,5 @@ PROBES = (
     Probe(property="causality", find=_own_key),
     Probe(property="sequences apart", find=_apart),
     Probe(property="ragged batches", find=_ragged),
+    Probe(property="sinks", find=_sinks),
 )
