@@ -98,6 +98,6 @@ CARD = Card(
     source="Vaswani et al. 2017 (arXiv 1706.03762), table 1; Katharopoulos et al. 2020 (arXiv 2006.16236), section 3.4",
     computed="multiplications counted while the parts run, bytes of a real cache; slopes between logarithms",
     tolerance="5%: half of a tile on the diagonal and the window's first rows do not grow; a cache is exact",
-    seconds=10,
+    seconds=4,
     compute=_compute,
 )

@@ -42,6 +42,6 @@ CARD = Card(
     source="Dao et al. 2022 (arXiv 2205.14135), theorem 1 and section 3.1",
     computed="bytes that the graph of one causal pass holds, for 256 to 1,024 tokens; the slope between logarithms",
     tolerance="5% for the naive form, which keeps q, k and v beside the scores; 1% for tiles, which keep nothing else",
-    seconds=5,
+    seconds=1,
     compute=_compute,
 )

@@ -45,6 +45,6 @@ CARD = Card(
     source="DeepSeek-AI 2024 (arXiv 2405.04434), section 2.1.4 and table 1",
     computed="what a cache holds behind our Latent and our GroupedQuery of its sizes, after a pass without memory",
     tolerance="none but for the ratio, which is rounded to tenths",
-    seconds=3,
+    seconds=1,
     compute=_compute,
 )

@@ -82,6 +82,6 @@ CARD = Card(
     source="Patarasuk and Yuan 2009, Bandwidth optimal all-reduce algorithms, section 3",
     computed="bytes that 2 and 4 real processes gave to send, and whether each ended with the sum",
     tolerance="none: bytes are counted",
-    seconds=15,
+    seconds=10,
     compute=_compute,
 )

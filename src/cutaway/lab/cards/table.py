@@ -19,6 +19,7 @@ from cutaway.lab.cards import (
     mla_absorbed,
     mla_cache,
     moe_balance,
+    mqa_from_mha,
     nanogpt,
     nsa_equation_9,
     nsa_tokens_read,
@@ -46,6 +47,7 @@ MODULES = (
     flash_memory_slope,
     attention_complexity,
     alibi_extrapolation,
+    mqa_from_mha,
 )
 CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in MODULES}
 
