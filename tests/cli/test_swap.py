@@ -93,6 +93,7 @@ def test_list_and_stub(capsys):
         ([], "give PART"),
         (["--stub", "ops.atend"], 'did you mean "ops.attend"'),
         (["ops.attend=./nowhere.py:attend"], "no such file"),
+        (["ops.atend=./nowhere.py:attend"], 'did you mean "ops.attend"'),
         (["ops.attend"], "write PART=FILE"),
     ],
 )

@@ -64,14 +64,14 @@ def swap(
 
         sys.stdout.write(written(find(stub)))
         return
-    from cutaway.lab.swap.source import split
+    from cutaway.lab.swap.source import present, split
 
     name, path, function = split(mine)
     part = find(name)
     decoding = Decoding(max_tokens=max_tokens, temperature=temperature, seed=seed)
     order = {
         "part": part.name,
-        "path": str(path.resolve()),
+        "path": str(present(path)),
         "function": function or part.name.rpartition(".")[2],
         "threads": threads.wanted(context) or _threads(),
         "seconds": seconds,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,6 +45,16 @@ def test_our_own_forms_pass(part):
     for form in (one.ours, getattr(FAST, one.place or "", one.ours)):
         verdict = judge(one, form)
         assert verdict.passed, verdict
+
+
+def test_the_attention_of_the_readme_passes():
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    block = next(one for one in re.findall(r"^```python run\n(.*?)^```", text, re.M | re.S) if "def my_attend" in one)
+    written = next(one for one in ast.parse(block).body if getattr(one, "name", "") == "my_attend")
+    room: dict = {"torch": torch}
+    exec(compile(ast.Module(body=[written], type_ignores=[]), "README.md", "exec"), room)
+    verdict = judge(PARTS["ops.attend"], room["my_attend"])
+    assert verdict.passed, verdict
 
 
 def test_a_wrong_one_comes_with_its_smallest_case():

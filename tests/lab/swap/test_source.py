@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cutaway.base.errors import BadInput
-from cutaway.lab.swap.source import own_lines, split, take
+from cutaway.lab.swap.source import own_lines, present, split, take
 
 
 def test_what_was_typed_is_taken_apart(tmp_path):
@@ -24,7 +24,10 @@ def test_a_malformed_one_is_refused(given):
 def test_no_such_file_names_the_nearest(tmp_path):
     (tmp_path / "mine.py").write_text("", encoding="utf-8")
     with pytest.raises(BadInput, match=r'no such file; did you mean "mine.py"'):
-        split(f"ops.attend={tmp_path / 'mime.py'}:attend")
+        present(tmp_path / "mime.py")
+    with pytest.raises(BadInput, match="is a folder"):
+        present(tmp_path)
+    assert present(tmp_path / "mine.py") == (tmp_path / "mine.py").resolve()
 
 
 def test_syntax_missing_and_traceback(tmp_path):

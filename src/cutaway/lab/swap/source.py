@@ -21,18 +21,24 @@ LAST = 6  # lines of a traceback that are shown
 
 
 def split(given: str) -> tuple[str, Path, str | None]:
-    """`ops.attend=./mine.py:attend` as the part's name, the file, and the function's name or None."""
+    """`ops.attend=./mine.py:attend` as the part's name, the file, and the function's name or None. Whether there is
+    such a part and such a file is not asked here."""
     part, equals, rest = given.partition("=")
     if not equals or not part or not rest:
         raise BadInput("write PART=FILE:FUNCTION, as in ops.attend=./mine.py:attend", field=given or "PART")
     path, colon, function = rest.rpartition(":")
     if not colon or not function.isidentifier():  # C:\mine.py has a colon too
         path, function = rest, ""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        beside = [one.name for one in file.parent.glob("*.py")] if file.parent.is_dir() else []
-        raise BadInput(f"no such file{did_you_mean(file.name, beside)}", source=file)
-    return part, file, function or None
+    return part, Path(path).expanduser(), function or None
+
+
+def present(file: Path) -> Path:
+    """The file, whole. Raises BadInput where there is none, with the nearest name beside it."""
+    if file.is_file():
+        return file.resolve()
+    beside = [one.name for one in file.parent.glob("*.py")] if file.parent.is_dir() else []
+    said = "is a folder" if file.is_dir() else "no such file"
+    raise BadInput(f"{said}{did_you_mean(file.name, beside)}", source=file)
 
 
 def take(part: str, path: Path, function: str) -> tuple[Any, Verdict | None]:
