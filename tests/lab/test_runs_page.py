@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cutaway.lab.runs_page import POINTS, Told, differing, flat, plot, runs_page, thinned, ticks
+from cutaway.lab.runs_page import POINTS, Told, differing, flat, plot, runs_page, thinned
 
 
 def told(name: str, rate: float = 0.1, steps: int = 50) -> Told:
@@ -51,12 +51,6 @@ def test_a_long_curve_keeps_its_mean():
     drawn = thinned(curve)
     assert len(drawn) == POINTS
     assert sum(y for _, y in drawn) / POINTS == pytest.approx(sum(y for _, y in curve) / len(curve))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (1.2, 9.7), (0.001, 0.0013), (0.0, 123456.0), (2.0, 2.0)])
-def test_ticks_are_few_and_inside(low, high):
-    found = ticks(low, high)
-    assert 1 <= len(found) <= 11 and all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
 
 
 def test_fields_by_their_places():

@@ -13,12 +13,11 @@ from itertools import pairwise
 from typing import Any
 
 from cutaway.lab.page import Section, page
+from cutaway.lab.plot import BESIDE, COLOURS, ticks
 
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 520, 300, 46, 20, 44, 10  # of a plot, and of the room around its curves
-COLOURS = ("#e8913a", "#2f7f8f", "#9c5fb5", "#5a9a3c", "#c4453c", "#4a6fd0", "#8a7a2a", "#c2569a")
 POINTS = 400  # of a curve; more than there are pixels would show nothing
 FEW = 40  # points of a curve are drawn as dots too: a lone one would not be seen
-BESIDE = "display: grid; gap: 0 .8rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr))"
 
 Curve = Sequence[tuple[float, float]]
 
@@ -141,17 +140,6 @@ def thinned(curve: Curve) -> list[tuple[float, float]]:
     edges = [len(curve) * at // POINTS for at in range(POINTS + 1)]
     pieces = [curve[first:last] for first, last in pairwise(edges)]
     return [(sum(x for x, _ in piece) / len(piece), sum(y for _, y in piece) / len(piece)) for piece in pieces]
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Four to ten round numbers between two."""
-    reach = high - low
-    if not reach > 0:
-        return [low]
-    step = 10.0 ** math.floor(math.log10(reach))
-    step = next(one for one in (step / 5, step / 2, step) if reach / one <= 10)
-    first = math.ceil(low / step)
-    return [round(step * at, 10) for at in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _curves(runs: Sequence[Told], over: str, figure: str) -> list[Curve]:

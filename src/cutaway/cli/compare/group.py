@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from cutaway.cli.compare.attention import attention
 from cutaway.cli.compare.measuring import HELP
 from cutaway.cli.compare.tokenizers import tokenizers
 from cutaway.cli.console import results
@@ -22,4 +23,5 @@ def _start(context: typer.Context) -> None:
         results().print(context.get_help(), markup=False, soft_wrap=True)
 
 
+app.command(context_settings=HELP)(attention)
 app.command(context_settings=HELP)(tokenizers)

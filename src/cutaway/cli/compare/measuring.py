@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cutaway.base.errors import BadInput
 from cutaway.base.paths import atomic, expand
 from cutaway.cli.console import Column, messages, say, show_json, show_table
 from cutaway.cli.machine import hardware
@@ -37,6 +38,25 @@ Out = Annotated[
     typer.Option("--out", metavar="FILE.md", dir_okay=False, help="Also write the tables here, and the page beside."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="All figures as JSON.")]
+
+
+def words(text: str, source: str) -> tuple[str, ...]:
+    """Names with commas between. Raises BadInput naming the option where there is none, or an empty one."""
+    found = tuple(word.strip() for word in text.split(","))
+    if not all(found):
+        raise BadInput("names stand with commas between", source=source)
+    return found
+
+
+def tokens(text: str, source: str) -> tuple[int, ...]:
+    """Numbers with commas between; 2k is 2,048. Raises BadInput naming the option."""
+    found = []
+    for word in words(text, source):
+        number, thousand = word.lower().removesuffix("k"), word.lower().endswith("k")
+        if not number.isdecimal() or len(number) > 9 or int(number) < 1:
+            raise BadInput(f'"{word}" is no number of tokens, such as 512 or 2k', source=source)
+        found.append(int(number) * (1024 if thousand else 1))
+    return tuple(found)
 
 
 def compare(kind: str, comparison: Comparison, folder: Path | None, *, out: Path | None, as_json: bool) -> None:

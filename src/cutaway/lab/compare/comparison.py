@@ -1,7 +1,8 @@
 """A comparison: parts of one kind beside each other, as a value that says what there is to measure and shows it.
 
-A new kind is a frozen value with `cells`, `tables` and `page`, and a command (cli/compare/).
-Read next: lab/compare/folder.py (what measures one)
+A new kind is a frozen value with `cells`, `tables` and `page`, a line in lab/compare/kinds.py, and a command beside
+those in cli/compare.
+Read next: lab/compare/attention.py (a kind), lab/compare/folder.py (what measures one)
 """
 
 from __future__ import annotations
