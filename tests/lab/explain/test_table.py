@@ -6,11 +6,15 @@ import sys
 import pytest
 
 from cutaway.base.errors import BadInput
+from cutaway.lab.explain.chinese import CHINESE
 from cutaway.lab.explain.table import EXPLANATIONS, FAMILIES, KINDS, NAMES, find
 
 ASKED_FOR = """
 rope grouped-query rmsnorm layernorm batchnorm gated plain activations embedding kv-cache context sampling logprob
 quantisation q4_0 q4_1 q5_0 q5_1 q8_0 q4_k q5_k q6_k k-quants gguf chat-template tokenizer block decoder
+mla absorbed nsa block-sparse streamingllm sinks alibi moe experts routers balancing flash-attention online-softmax
+sgd adamw muon lion adafactor schedules z-loss span-corruption mlm bpe wordpiece unigram zero fsdp tensor-parallel
+pipeline-parallel ring-all-reduce gradient-checkpointing mixed-precision loss-scaling
 """
 
 
@@ -19,7 +23,7 @@ def test_what_a_reader_asks_for_is_there(name):
     assert find(name).title
 
 
-@pytest.mark.parametrize("name", ["RoPE", " Grouped Query", "grouped_query", "GQA", "SwiGLU", "Q4_K"])
+@pytest.mark.parametrize("name", ["RoPE", " Grouped Query", "grouped_query", "GQA", "Q4_K", " 注意力 ", "KV缓存"])
 def test_case_and_separators_do_not_matter(name):
     assert find(name) in EXPLANATIONS.values()
 
@@ -32,7 +36,7 @@ def test_an_unknown_name_gets_the_nearest():
 
 
 def test_no_name_stands_for_two():
-    names = [name for one in EXPLANATIONS.values() for name in (one.name, *one.aliases)]
+    names = [*CHINESE, *(name for one in EXPLANATIONS.values() for name in (one.name, *one.aliases))]
     assert len(names) == len(set(names)) == len(NAMES)
     assert sum(map(len, FAMILIES.values())) == len(EXPLANATIONS)
 

@@ -42,6 +42,17 @@ def _sinusoidal() -> tuple[Formula, ...]:
     return (Formula(what="parameters", symbols="0", result=table),)
 
 
+def _alibi() -> tuple[Formula, ...]:
+    from cutaway.lab.explain.example import MIXER
+    from cutaway.nn.alibi import Alibi
+
+    slopes = Alibi().slopes(MIXER.heads)
+    return (
+        Formula(what="parameters", symbols="0", result=0),
+        Formula(what="slopes, fixed, one a head", symbols="H", result=len(slopes)),
+    )
+
+
 ROPE = Explanation(
     name="rope",
     title="Rotary position embedding (RoPE)",
@@ -123,4 +134,22 @@ SINUSOIDAL = Explanation(
     read_next=("learned", "rope"),
 )
 
-POSITIONS = (ROPE, SCALING, LEARNED, SINUSOIDAL)
+ALIBI = Explanation(
+    name="alibi",
+    title="ALiBi",
+    what=(
+        "No position is told at all. Each head's scores lose a fixed amount for every token that lies between query "
+        "and key: some heads look near, others far. Since the penalty is the same everywhere, a text longer than any "
+        "in training looks familiar, and the loss stays where it was; `cutaway reproduce alibi-extrapolation` shows it "
+        "beside learned and sinusoidal positions. The price is that the far past fades for most heads. BLOOM and MPT "
+        "use it."
+    ),
+    equation="score(t, s) = q_t · k_s / √K - m_h · (t - s),    m_h = 2^(-8 h / H)",
+    papers=("Press, Smith and Lewis 2021, Train Short, Test Long, arXiv 2108.12409, section 3",),
+    files=("nn/alibi.py", "nn/attention/grouped.py"),
+    cost=_alibi,
+    read_next=("rope", "sinks", "attention"),
+    aliases=("linear-biases", "extrapolation"),
+)
+
+POSITIONS = (ROPE, SCALING, ALIBI, LEARNED, SINUSOIDAL)

@@ -9,26 +9,44 @@ from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.lab.explain.assembly import ASSEMBLY
 from cutaway.lab.explain.attention import ATTENTIONS
+from cutaway.lab.explain.chinese import CHINESE
+from cutaway.lab.explain.experts import MIXTURES
 from cutaway.lab.explain.explanation import Explanation
 from cutaway.lab.explain.feedforward import FEEDS
 from cutaway.lab.explain.generation import GENERATION
+from cutaway.lab.explain.memory import MEMORY
 from cutaway.lab.explain.norms import NORMS
+from cutaway.lab.explain.objectives import OBJECTIVES
+from cutaway.lab.explain.optimisers import OPTIMISERS
+from cutaway.lab.explain.parallel import PARALLEL
 from cutaway.lab.explain.positions import POSITIONS
 from cutaway.lab.explain.quantisation import QUANTISATION
+from cutaway.lab.explain.reckoning import RECKONING
+from cutaway.lab.explain.sparse import SPARSE
 from cutaway.lab.explain.tokens import TOKENS
 
 FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "the whole": ASSEMBLY,
     "text and tokens": TOKENS,
-    "attention": ATTENTIONS,
+    "attention": (*ATTENTIONS, *RECKONING),
+    "attention to a part": SPARSE,
     "positions": POSITIONS,
     "feed-forwards": FEEDS,
+    "experts": MIXTURES,
     "norms": NORMS,
     "writing an answer": GENERATION,
     "weights": QUANTISATION,
+    "what is learned": OBJECTIVES,
+    "how weights move": OPTIMISERS,
+    "training in less memory": MEMORY,
+    "many devices": PARALLEL,
 }
 EXPLANATIONS: dict[str, Explanation] = {one.name: one for family in FAMILIES.values() for one in family}
-NAMES: dict[str, Explanation] = EXPLANATIONS | {alias: one for one in EXPLANATIONS.values() for alias in one.aliases}
+NAMES: dict[str, Explanation] = (
+    EXPLANATIONS
+    | {alias: one for one in EXPLANATIONS.values() for alias in one.aliases}
+    | {alias: EXPLANATIONS[name] for alias, name in CHINESE.items()}
+)
 
 # The class of a module, as `cutaway open` shows it -> what explains it.
 KINDS = {
@@ -36,6 +54,11 @@ KINDS = {
     "BlockModule": "block",
     "GroupedQueryAttention": "grouped-query",
     "LatentAttention": "latent-attention",
+    "NativeSparseAttention": "native-sparse",
+    "BlockSparseAttention": "block-sparse",
+    "ExpertsFeed": "experts",
+    "RouterModule": "router",
+    "MaskedHeadModule": "masked",
     "PlainFeed": "plain",
     "GatedFeed": "gated",
     "RMSNormModule": "rmsnorm",
