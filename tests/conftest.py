@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The kernels of ops/triton run in Triton's interpreter, on CPU tensors; it has to be chosen before Triton is imported,
+# by whomever. TRITON_INTERPRET=0 in the environment runs their tests on a GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # No deadline: a test may never fail because the machine was busy. CI draws the same examples at every run, so that a
 # failure there means the change and not the draw; a person's runs keep looking for new ones.
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)

@@ -44,7 +44,7 @@ def test_ids_are_written_with_commas():
 
 
 def test_the_attentions_offered_are_those_of_the_table():
-    from cutaway.ops.forms import ATTEND
+    from cutaway.ops.choice import ATTEND
 
     assert set(get_args(AttendName)) == set(ATTEND)
 

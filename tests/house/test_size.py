@@ -14,7 +14,11 @@ import pytest
 FILE, FUNCTION, PARAMETERS = 400, 60, 8
 
 # Files that may be longer, each with its reason. Only kernels belong here.
-LONG: dict[str, str] = {}
+KERNEL = "the arguments of a GPU kernel are pointers and sizes, each of its own, and its loop shares all it holds"
+LONG: dict[str, str] = {
+    f"src/cutaway/ops/triton/{name}.py": KERNEL
+    for name in ("flash_forward", "flash_backward", "norm_rotate", "paged", "scores")
+}
 
 LONG_SIGNATURES = {"generate", "stream", "fit"}  # their options are what a person sets, each by name
 KNOBS = ("src/cutaway/cli/", "src/cutaway/recipes/")  # so are those of commands and recipes

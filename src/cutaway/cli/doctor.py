@@ -82,11 +82,16 @@ def _forms() -> dict[str, Any]:
 
 
 def _attend() -> dict[str, Any]:
-    """For each name that `--attend` takes: what it is, and whether it runs where nothing is asked for."""
-    from cutaway.ops.forms import ATTEND, choose_attend
+    """For each name that `--attend` takes: what it is, whether it runs where nothing is asked for, and what is missing
+    here to run it at all."""
+    from cutaway.ops.choice import ATTEND, choose_attend
 
     taken = choose_attend().name
-    return {name: {"runs": name == taken, "what": choice.what} for name, choice in ATTEND.items()}
+    lacks = {name: choice.lacks() for name, choice in ATTEND.items()}
+    return {
+        name: {"runs": name == taken, "what": choice.what, "lacks": None if lacks[name] is None else str(lacks[name])}
+        for name, choice in ATTEND.items()
+    }
 
 
 def _name(form: Any) -> str:
@@ -146,10 +151,7 @@ def in_words(report: Report) -> dict[str, dict[str, str]]:
             name: form["runs"] + ("" if form["runs"] == form["readable"] else f" (readable: {form['readable']})")
             for name, form in report["forms"].items()
         },
-        "attend": {
-            name: ("runs, as nothing else is asked for: " if one["runs"] else f"by --attend {name}: ") + one["what"]
-            for name, one in report["attend"].items()
-        },
+        "attend": {name: _told(name, one) for name, one in report["attend"].items()},
         "measured": {
             "memory read": f"{rates['read_bytes_per_second'] / 1e9:.1f} GB/s",
             "memory copy": f"{rates['copy_bytes_per_second'] / 1e9:.1f} GB/s (read and written)",
@@ -162,6 +164,13 @@ def in_words(report: Report) -> dict[str, dict[str, str]]:
             "pip": "yes" if own["pip"] else "no: `cutaway get` needs it",
         },
     }
+
+
+def _told(name: str, attend: dict[str, Any]) -> str:
+    """One form of attention in a line: whether it runs, and why or why not."""
+    if attend["lacks"] is not None:
+        return f"{attend['what']}. Not here: {attend['lacks'].removeprefix('attend: ')}"
+    return ("runs, as nothing else is asked for: " if attend["runs"] else f"by --attend {name}: ") + attend["what"]
 
 
 def _rate(operations: float | None) -> str:

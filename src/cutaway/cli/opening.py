@@ -47,7 +47,7 @@ def open_language(
     """Open `model` with the threads asked for. A short name that is missing is fetched first, with a remark.
 
     `mute`: a model that writes no text (an encoder) will do. Raises BadInput for one where it will not. `attend`: a
-    name in `ops.forms.ATTEND`.
+    name in `ops.choice.ATTEND`.
     """
     language = open_model(context, model, dtype=dtype, device=device, mute=mute, attend=attend)
     from cutaway.infer.seq2seq import Seq2Seq
@@ -78,7 +78,8 @@ def open_model(
         from cutaway.infer.language import MUTE
         from cutaway.infer.load import load
         from cutaway.infer.seq2seq import Seq2Seq
-        from cutaway.ops.forms import FAST, choose_attend
+        from cutaway.ops.choice import choose_attend
+        from cutaway.ops.forms import FAST
 
         forms = replace(FAST, attend=choose_attend(attend).form)
         language = load(model, dtype=dtype, device=device, forms=forms)

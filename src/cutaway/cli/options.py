@@ -1,6 +1,6 @@
 """How tokens are chosen, as options on the command line and as `name=value` in a chat; which attention runs.
 
-Read next: infer/decoding.py, ops/forms.py (`ATTEND`)
+Read next: infer/decoding.py, ops/choice.py (`ATTEND`)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Set = Annotated[
     ),
 ]
 
-AttendName = Literal["naive", "tiled", "sdpa"]  # those of `ops.forms.ATTEND`, which imports torch
+AttendName = Literal["naive", "tiled", "sdpa", "triton"]  # those of `ops.choice.ATTEND`, which imports torch
 Attend = Annotated[AttendName | None, typer.Option("--attend", help="How attention is computed; sdpa is the fastest.")]
 
 

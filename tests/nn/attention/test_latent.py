@@ -19,7 +19,8 @@ from cutaway.nn.quantised import QuantisedLinear
 from cutaway.nn.rope_scaling import Yarn
 from cutaway.ops.blocks.format import FORMATS
 from cutaway.ops.blocks.quantise import quantise
-from cutaway.ops.forms import ATTEND, FAST, READABLE, Forms
+from cutaway.ops.choice import ATTEND
+from cutaway.ops.forms import FAST, READABLE, Forms
 from cutaway.ops.packed import Packed
 from cutaway.ops.visible import Visible
 
@@ -74,7 +75,7 @@ def test_it_keeps_every_law(spec):
 def test_every_form_of_attention_equals_the_readable_one(spec):
     module, x_ND = build(spec).double(), torch.randn(17, DIM, dtype=torch.float64)
     slow = module(x_ND, Context.of((9, 1, 7), forms=READABLE))[0]
-    for choice in ATTEND.values():
+    for choice in (choice for choice in ATTEND.values() if choice.lacks() is None):
         fast = module(x_ND, Context.of((9, 1, 7), forms=Forms(attend=choice.form)))[0]
         assert torch.allclose(fast, slow, atol=1e-12), choice.name
 
