@@ -47,7 +47,7 @@ def test_the_page(folder, tmp_path, capsys):
 def test_no_run_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["runs"]) == 1
-    assert "no training run in it" in capsys.readouterr().err
+    assert "no training run in it; `cutaway train nano` makes one" in capsys.readouterr().err
 
 
 def test_a_damaged_run_is_named(folder, capsys):

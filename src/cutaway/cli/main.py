@@ -24,7 +24,7 @@ from cutaway.cli.deferred import Deferred, Entry
 
 COMMANDS = {
     "tour": Entry(
-        module="cutaway.cli.tour", function="tour", help="See it all in a few minutes: get, open and ask a model."
+        module="cutaway.cli.tour", function="tour", help="See it all in a few minutes: open, ask, train a model."
     ),
     "chat": Entry(module="cutaway.cli.chat", function="chat", help="Talk with a model."),
     "open": Entry(module="cutaway.cli.open", function="open_model", help="Show every part of a model."),

@@ -68,7 +68,7 @@ def found(folder: Path) -> list[Path]:
         return [folder]
     inside = sorted(path.parent for path in folder.glob(f"*/{CARD}")) if folder.is_dir() else []
     if not inside:
-        raise NotFound(f"{folder}: there is no training run in it")
+        raise NotFound(f"{folder}: there is no training run in it; `cutaway train nano` makes one")
     return inside
 
 

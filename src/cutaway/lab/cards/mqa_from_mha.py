@@ -63,7 +63,7 @@ def model(vocab: int, dim: int = DIM, layers: int = LAYERS) -> Decoder:
 def converted(module: DecoderModel, kv_heads: int, pool: Pool) -> DecoderModel:
     """A model with so many key and value heads, each made by `pool` from those that share its queries now."""
     spec = module.spec
-    blocks = tuple(replace(block, mixer=replace(block.mixer, kv_heads=kv_heads)) for block in spec.blocks)
+    blocks = tuple(_shared(block, kv_heads) for block in spec.blocks)
     state = {
         name: _pooled(weight, kv_heads, pool) if name.endswith(("mixer.key.weight", "mixer.value.weight")) else weight
         for name, weight in module.state_dict().items()
@@ -71,6 +71,11 @@ def converted(module: DecoderModel, kv_heads: int, pool: Pool) -> DecoderModel:
     made = replace(spec, blocks=blocks).build().to(next(module.parameters()).dtype)
     made.load_state_dict(state)
     return made
+
+
+def _shared(block: Block, kv_heads: int) -> Block:
+    assert isinstance(block.mixer, GroupedQuery)
+    return replace(block, mixer=replace(block.mixer, kv_heads=kv_heads))
 
 
 def _pooled(weight: Tensor, kv_heads: int, pool: Pool) -> Tensor:
