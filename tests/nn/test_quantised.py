@@ -122,6 +122,9 @@ def test_a_fan_is_its_maps_one_by_one_and_follows_them():
             for got, one in zip(fan(x, context, *maps), maps, strict=True):
                 # The same products in the same kernels, in one call or several.
                 assert torch.allclose(got, one(x, context), atol=1e-5)
+        whole = fan.whole(x, context, *maps)
+        assert (whole is None) == (maps[0].packed.format is not maps[1].packed.format)
+        assert whole is None or torch.equal(whole, torch.cat(list(fan(x, context, *maps)), -1))
     first, second = made(0, 128), made(1, 64)
     fan(x, context, first, second)
     for part in (first, second):  # new blocks under the same modules, as after a move to another device

@@ -41,6 +41,19 @@ def test_the_fast_form_equals_the_readable_one_at_real_sizes(seed, softcap):
     assert torch.allclose(fast, slow, atol=2e-6)
 
 
+@pytest.mark.parametrize("window", [None, 64, 90])
+@pytest.mark.parametrize(("heads", "groups"), [(9, 3), (4, 1), (4, 4)])
+def test_a_decoders_step_equals_the_readable_form(heads, groups, window):
+    """One query behind many keys, as they lie in a cache: head by head."""
+    generator = torch.Generator().manual_seed(0)
+    q_NHK = torch.randn(1, heads, 16, generator=generator)
+    k_SGK, v_SGK = (torch.randn(groups, 90, 16, generator=generator)[:, :80].transpose(0, 1) for _ in range(2))
+    see = Visible(queries=(1,), keys=(80,), window=window)
+    fast, slow = (attend(q_NHK, k_SGK, v_SGK, see, scale=0.3) for attend in (attend_sdpa, attend_readable))
+    assert fast.shape == slow.shape
+    assert torch.allclose(fast, slow, atol=1e-6)  # sums of 80 weights in float32
+
+
 @pytest.mark.parametrize("lengths", [(300,), (257, 257), (300, 20)])
 @pytest.mark.parametrize("value_width", [16, 12])
 def test_a_long_prompt_in_runs_equals_the_readable_form(lengths, value_width):

@@ -110,16 +110,17 @@ class BlockModule(nn.Module):
 
     def _add(self, x_ND: Tensor, part: nn.Module, norms: Norms, context: Context) -> tuple[Tensor, dict[str, Any]]:
         """outside(x + dropout(after(part(before(x)))))."""
-        y_ND = x_ND if norms.before is None else norms.before(x_ND, context)
+        before, after, outside = norms.before, norms.after, norms.outside
+        y_ND = x_ND if before is None else before(x_ND, context)
         if context.narrow is not None:
             y_ND = y_ND.to(context.narrow)  # the sum below widens it again
         y_ND, report = part(y_ND, context)
-        if norms.after is not None:
-            y_ND = norms.after(y_ND, context)
+        if after is not None:
+            y_ND = after(y_ND, context)
         if self.spec.dropout and self.training:
             y_ND = F.dropout(y_ND, self.spec.dropout)
         x_ND = x_ND + y_ND
-        return (x_ND if norms.outside is None else norms.outside(x_ND, context)), report
+        return (x_ND if outside is None else outside(x_ND, context)), report
 
 
 def through(blocks: Iterable[nn.Module], x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
@@ -128,7 +129,8 @@ def through(blocks: Iterable[nn.Module], x_ND: Tensor, context: Context) -> tupl
     reports: dict[str, Any] = {}
     for layer, block in enumerate(blocks):
         x_ND, report = block(x_ND, context.at(layer))
-        reports |= {f"blocks.{layer}.{name}": value for name, value in report.items()}
+        if report:
+            reports |= {f"blocks.{layer}.{name}": value for name, value in report.items()}
         if "residual" in context.want:
             reports[f"blocks.{layer}.residual_ND"] = x_ND
     return x_ND, reports

@@ -43,20 +43,27 @@ class Fan(nn.Module):
         self.maps: tuple[nn.Module, ...] = ()  # those that it was joined from
 
     def forward(self, x: Tensor, context: Context, *maps: nn.Module) -> Sequence[Tensor]:
-        if not 0 < x.shape[0] <= Nibbles.most or not self._join(maps):
+        joined = self._join(x, maps)
+        if joined is None:
             return [one(x, context) for one in maps]
-        assert self.joined is not None
-        return context.forms.multiply(x, self.joined).split_with_sizes(self.joined.rows, -1)
+        return context.forms.multiply(x, joined).split_with_sizes(joined.rows, -1)
 
-    def _join(self, maps: tuple[nn.Module, ...]) -> bool:
-        """Whether the maps can be one; makes them so where they are not yet, or are no longer what they were."""
+    def whole(self, x: Tensor, context: Context, *maps: nn.Module) -> Tensor | None:
+        """The outputs of all maps side by side; None where no single product makes them."""
+        joined = self._join(x, maps)
+        return None if joined is None else context.forms.multiply(x, joined)
+
+    def _join(self, x: Tensor, maps: tuple[nn.Module, ...]) -> Joined | None:
+        """The maps as one, made where they are not yet, or are no longer what they were; None where they cannot be."""
+        if not 0 < x.shape[0] <= Nibbles.most:
+            return None
         if maps == self.maps and self.joined is not None and self.joined.current():
-            return True
+            return self.joined
         parts = tuple(one.packed for one in maps if type(one) is QuantisedLinear and one.bias is None)
         if len(parts) != len(maps) or not Joined.fits(parts):
-            return False
+            return None
         self.maps, self.joined = maps, Joined(parts)
-        return True
+        return self.joined
 
 
 class QuantisedEmbedding(nn.Module):

@@ -27,6 +27,10 @@ RUN = 128
 """Queries that a long prompt is cut into on a CPU; 64 and 256 measured no faster."""
 
 
+ONE = (1,)
+"""The queries of a decoder's step."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tilewise:
     """A `Bias` of which some queries and keys can be had alone: for a long text the whole of it is too large.
@@ -120,6 +124,8 @@ def attend_sdpa(
         return y_NHK.to(q_NHK.dtype)
     if softcap is not None:
         return attend_readable(q_NHK, k_SGK, v_SGK, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
+    if see.queries == ONE and bias is None and see.everything(0) and k_SGK.shape == v_SGK.shape:
+        return _step(q_NHK, k_SGK, v_SGK, scale=scale, dropout=dropout)
     alike = _alike(see)
     if len(alike) == 1:
         return _rectangle(q_NHK, k_SGK, v_SGK, see, alike[0], bias, scale=scale, dropout=dropout)
@@ -130,6 +136,21 @@ def attend_sdpa(
         for one, q, k, v in zip(alike, q_NHK.split(queries), k_SGK.split(keys), v_SGK.split(keys), strict=True)
     ]
     return torch.cat(outputs) if outputs else q_NHK.new_zeros(0, q_NHK.shape[1], v_SGK.shape[2])
+
+
+def _step(q_1HK: Tensor, k_SGK: Tensor, v_SGK: Tensor, *, scale: float, dropout: float) -> Tensor:
+    """One query of one sequence, which sees all keys: the step of a decoder, and the least that can stand around it."""
+    groups = k_SGK.shape[1]
+    place = 2 if groups > 1 else 1  # of the position among (B, H, T, K), or of the one key head, as `_rectangle` says
+    y = F.scaled_dot_product_attention(
+        q_1HK.unsqueeze(place),
+        k_SGK.transpose(0, 1).unsqueeze(0),
+        v_SGK.transpose(0, 1).unsqueeze(0),
+        dropout_p=dropout,
+        scale=scale,
+        enable_gqa=1 < groups != q_1HK.shape[1],
+    )
+    return y.squeeze(place)
 
 
 def _alike(see: Visible) -> list[range]:

@@ -63,5 +63,7 @@ def rotate_fast(x_NHK: Tensor, cos_N1W: Tensor, sin_N1W: Tensor, interleaved: bo
     if width < x_NHK.shape[-1]:
         turned_NHW = rotate_fast(x_NHK[..., :width], cos_N1W, sin_N1W, interleaved=interleaved)
         return torch.cat((turned_NHW, x_NHK[..., width:]), -1)
+    if x_NHK.dtype != cos_N1W.dtype:  # once, or each product below would do it by itself
+        x_NHK = x_NHK.to(torch.promote_types(x_NHK.dtype, cos_N1W.dtype))
     swapped = x_NHK.unflatten(-1, (-1, 2)).flip(-1).flatten(-2) if interleaved else x_NHK.roll(width // 2, -1)
     return (x_NHK * cos_N1W).addcmul_(swapped, sin_N1W)

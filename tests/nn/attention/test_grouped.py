@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,11 @@ from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
-from cutaway.ops.forms import FAST, READABLE, Forms
+from cutaway.nn.quantised import QuantisedLinear
+from cutaway.ops.blocks.format import FORMATS
+from cutaway.ops.blocks.quantise import quantise
+from cutaway.ops.forms import FAST, NAMED, READABLE, Forms
+from cutaway.ops.packed import Packed
 
 DIM = 24
 VALUES = {
@@ -74,6 +79,25 @@ def test_cost_counts_the_pairs_that_may_be_seen():
     spec = GroupedQuery(heads=1, kv_heads=1, head_dim=1, window=3)
     pairs = sum(min(position + 1, 3) for position in range(4, 10))
     assert spec.cost(1, 6, 10).flops == 2 * 4 * 6 + 4 * pairs
+
+
+@EACH
+def test_heads_of_one_packed_product_equal_those_of_three(spec):
+    """Few rows of packed weights: one product for q, k and v, and one turn of q and k where no norm stands between."""
+    dim, spec = 64, replace(spec, bias=False, head_dim=16)
+    torch.manual_seed(0)
+    module, x_ND = spec.build(dim), torch.randn(3, dim)
+    for name in ("query", "key", "value"):
+        blocks = quantise(torch.randn(getattr(module, name).weight.shape), FORMATS["q4_0"])
+        setattr(module, name, QuantisedLinear(Packed(blocks=blocks, format=FORMATS["q4_0"])))
+    context = Context.of((3,), forms=NAMED["exact"])
+    with torch.no_grad():
+        joined, _ = module(x_ND, context)
+        assert module.fan.joined is not None
+        module.fan.forward = lambda x, context, *maps: [one(x, context) for one in maps]
+        module.fan.whole = lambda x, context, *maps: None
+        apart, _ = module(x_ND, context)
+    assert torch.allclose(joined, apart, atol=1e-5)  # the same sums in float32, by the same kernel
 
 
 def test_entropy_is_reported_only_where_wanted():

@@ -132,18 +132,9 @@ class GroupedQueryAttention(nn.Module):
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
         spec, forms = self.spec, context.forms
-        q, k, v = self.fan(x_ND, context, self.query, self.key, self.value)
-        q_NHK = q.view(-1, spec.heads, spec.head_dim)
-        k_NGK = k.view(-1, spec.kv_heads, spec.head_dim)
-        v_NGK = v.view(-1, spec.kv_heads, spec.head_dim)
-        if self.query_norm is not None and self.key_norm is not None:
-            q_NHK, k_NGK = self.query_norm(q_NHK, context), self.key_norm(k_NGK, context)
-        # Angles in bfloat16 would blur positions: against wider tables, the products below widen q and k.
+        # Angles in bfloat16 would blur positions: against wider tables, `rotate` widens q and k.
         wide = x_ND.dtype if context.narrow is None else torch.float32
-        if spec.rope is not None and not spec.sinks:
-            cos, sin = self._tables(spec.rope, wide, context)
-            q_NHK = forms.rotate(q_NHK, cos, sin, interleaved=spec.rope.interleaved)
-            k_NGK = forms.rotate(k_NGK, cos, sin, interleaved=spec.rope.interleaved)
+        q_NHK, k_NGK, v_NGK = self._heads(x_ND, context, wide)
         (k_SGK, v_SGK), see = context.extend(window=spec.window, sinks=spec.sinks, key=k_NGK, value=v_NGK)
         if spec.rope is not None and spec.sinks:
             q_NHK, k_SGK = turn(q_NHK, k_SGK, see, spec.rope, context, wide)
@@ -156,6 +147,33 @@ class GroupedQueryAttention(nn.Module):
             report["entropy_NH"] = entropy(q_NHK, k_SGK, see, scale=self.scale, softcap=spec.softcap, **told)
         return self.out(y_NHK.flatten(-2).to(x_ND.dtype), context), report
 
+    def _heads(self, x_ND: Tensor, context: Context, wide: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (N, H, K), keys and values (N, G, K); queries and keys normed and turned."""
+        heads, kv_heads, head_dim = self.spec.heads, self.spec.kv_heads, self.spec.head_dim
+        maps = (self.query, self.key, self.value)
+        if self.query_norm is None or self.key_norm is None:
+            whole = self.fan.whole(x_ND, context, *maps)
+            if whole is not None:  # q and k lie side by side, as X = H + G heads, and turn in one go
+                whole_NYK = whole.view(-1, heads + 2 * kv_heads, head_dim)
+                q_and_k_NXK, v_NGK = whole_NYK.split_with_sizes((heads + kv_heads, kv_heads), 1)
+                q_NHK, k_NGK = self._turned(q_and_k_NXK, context, wide).split_with_sizes((heads, kv_heads), 1)
+                return q_NHK, k_NGK, v_NGK
+        q, k, v = self.fan(x_ND, context, *maps)
+        q_NHK, k_NGK = q.view(-1, heads, head_dim), k.view(-1, kv_heads, head_dim)
+        if self.query_norm is not None and self.key_norm is not None:
+            q_NHK, k_NGK = self.query_norm(q_NHK, context), self.key_norm(k_NGK, context)
+        q_NHK, k_NGK = self._turned(q_NHK, context, wide), self._turned(k_NGK, context, wide)
+        return q_NHK, k_NGK, v.view(-1, kv_heads, head_dim)
+
+    def _turned(self, x_NHK: Tensor, context: Context, wide: torch.dtype) -> Tensor:
+        """The heads turned by their tokens' positions; as they are where there is no rope, or sinks turn them later."""
+        rope = self.spec.rope
+        if rope is None or self.spec.sinks:
+            return x_NHK
+        # All layers with an equal rope share one pair of tables per pass.
+        cos, sin = context.once((rope, wide), lambda: rope.tables(context, wide))
+        return context.forms.rotate(x_NHK, cos, sin, interleaved=rope.interleaved)
+
     def _told(self, see: Visible, context: Context) -> dict[str, Bias]:
         """The bias, of ALiBi or of the stack, as `attend` takes it; nothing where there is none."""
         if self.spec.alibi is None:
@@ -163,10 +181,6 @@ class GroupedQueryAttention(nn.Module):
         if context.bias is not None:
             raise BadInput("the stack has a bias of its own", field="GroupedQuery.alibi")
         return {"bias": self.spec.alibi.bias(see, self.spec.heads, context)}
-
-    def _tables(self, rope: Rope, dtype: torch.dtype, context: Context) -> tuple[Tensor, Tensor]:
-        # All layers with an equal rope share one pair of tables per pass.
-        return context.once((rope, dtype), lambda: rope.tables(context, dtype))
 
 
 def entropy(

@@ -48,7 +48,7 @@ def multiply_bfloat16(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
 
 def _few(x_NC: Tensor, packed: Packed | Joined, exact: bool) -> Tensor | None:
     """The product if x has few rows and nothing stands against the kernels for that."""
-    count = len(x_NC)
+    count = x_NC.shape[0]  # len(x_NC) would be ten times as slow, 120 times a token
     if not 0 < count <= Nibbles.most or not x_NC.is_cpu or (x_NC.requires_grad and torch.is_grad_enabled()):
         return None
     few = packed.few(exact)

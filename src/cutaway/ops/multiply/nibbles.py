@@ -64,4 +64,6 @@ class Nibbles:
     def times(self, x_NC: Tensor) -> Tensor:
         """x (N, C) of any float dtype -> (N, R) of the same."""
         y_NR = _multiply(x_NC.bfloat16().contiguous(), self.q, GROUP, self.scale_and_zero)
+        if x_NC.dtype == torch.bfloat16:
+            return y_NR
         return y_NR.float() if x_NC.dtype == torch.float32 else y_NR.to(x_NC.dtype)  # float() is the quicker call
