@@ -32,6 +32,7 @@ from cutaway.nn.quantised import Fan, QuantisedLinear
 from cutaway.nn.rope_scaling import Yarn
 from cutaway.nn.stream import Stream
 from cutaway.ops.blocks.dequantise import dequantise
+from cutaway.ops.forms import FAST, Forms
 from cutaway.ops.visible import Visible
 
 
@@ -154,7 +155,7 @@ class LatentAttention(nn.Module):
         spec = self.spec
         q_NHK, latent_NR, key_NW = self._project(x_ND, context)
         (latent_SR, key_SW), see = context.extend(latent=latent_NR, rope_key=key_NW)
-        absorbs = self.absorbs(see)
+        absorbs = self.absorbs(see, context.forms)
         rows = self.absorbed if absorbs else self.expanded
         q_NHK, k_SGK, v_SGK = rows(q_NHK, latent_SR, key_SW, context)
         told: dict[str, Any] = {"scale": spec.score_scale}
@@ -169,10 +170,11 @@ class LatentAttention(nn.Module):
             report["entropy_NH"] = entropy(q_NHK, k_SGK, see, **told)
         return self.out(y_NHV.flatten(-2), context), report
 
-    def absorbs(self, see: Visible) -> bool:
-        """Whether a pass under this rule runs absorbed."""
+    def absorbs(self, see: Visible, forms: Forms = FAST) -> bool:
+        """Whether a pass under this rule runs absorbed; the forms have a say where the value leaves it open."""
         pairs = sum(_pairs(queries, keys) for queries, keys in zip(see.queries, see.keys, strict=True))
-        return self.spec.absorbs(sum(see.queries), sum(see.keys), pairs)
+        chosen = self.spec.absorbs(sum(see.queries), sum(see.keys), pairs)
+        return chosen if self.spec.absorb is not None else forms.absorb(chosen)
 
     def expanded(
         self, q_NHK: Tensor, latent_SR: Tensor, key_SW: Tensor, context: Context
