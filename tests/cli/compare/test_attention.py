@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cutaway.cli.compare import measuring
 from cutaway.cli.main import main
 from cutaway.lab.compare import attention
 
@@ -52,6 +53,16 @@ def test_a_second_time_it_shows_what_is_there(asked, capsys):
     assert figures["comparison"]["contexts"] == [64, 1024]
     assert main([*order, "--seed", "7"]) == 2
     assert "mine: seed: is 0 in what the folder holds, and 7 here" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_busy_machine_is_told(monkeypatch, asked, capsys):
+    said = "this machine is busy with other work"
+    for is_busy in (False, True):
+        monkeypatch.setattr(measuring, "busy", lambda is_busy=is_busy: is_busy)
+        assert main([*ORDER, "--run", str(is_busy)]) == 0
+        assert (said in capsys.readouterr().err) is is_busy
+    assert main([*ORDER, "--run", "True"]) == 0
+    assert said not in capsys.readouterr().err, "nothing is measured any more"
 
 
 def test_stopped_it_goes_on(monkeypatch, asked, capsys):

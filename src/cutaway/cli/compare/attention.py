@@ -44,6 +44,7 @@ def attention(
     One layer alone, in float32 on the processor, each part at each context in a process of its own. Times want a
     machine that does nothing else. Stopped, the same command goes on; done, it shows its folder.
     """
+    threads.yield_when_busy()
     from cutaway.lab.compare.attention import AttentionComparison
 
     comparison = AttentionComparison(
@@ -55,4 +56,4 @@ def attention(
         seed=seed,
         attend=attend,
     )
-    compare("attention", comparison, folder, out=out, as_json=as_json)
+    compare("attention", comparison, folder, out=out, as_json=as_json, timed=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cutaway.base.errors import BadInput
+from cutaway.base.load import busy
 from cutaway.base.paths import atomic, expand
 from cutaway.cli.console import Column, messages, say, show_json, show_table
 from cutaway.cli.machine import hardware
@@ -59,15 +60,25 @@ def tokens(text: str, source: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def compare(kind: str, comparison: Comparison, folder: Path | None, *, out: Path | None, as_json: bool) -> None:
+def compare(
+    kind: str,
+    comparison: Comparison,
+    folder: Path | None,
+    *,
+    out: Path | None,
+    as_json: bool,
+    timed: bool = False,
+) -> None:
     """Measure what is missing in the folder of a comparison, then show its tables. `out` gets them as Markdown, and the
-    page beside it."""
+    page beside it. `timed`: the figures are times, which a busy machine spoils."""
     from cutaway.lab.compare.folder import PAGE, Folder, measured
 
     here = hardware()
     opened = Folder.begin(expand(folder or COMPARISONS / kind), comparison, hardware=here)
     missing = opened.missing(comparison)
     _say_what_is_to_do(opened, comparison, missing, here)
+    if timed and missing and busy():
+        say("this machine is busy with other work: times will come out too long, and cannot be compared")
     figures: dict[str, Figures] = {}
     try:
         with _watched(missing) as done:
@@ -110,7 +121,8 @@ def _watched(missing: Sequence[Cell]) -> Iterator[Any]:
     console, place, last = messages(), 0, time.perf_counter()
     total = sum(cell.seconds for cell in missing)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    hidden = not console.is_terminal or not missing
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(_next(missing, 0), total=total, count=f"0/{len(missing)}")
 
         def done() -> None:
