@@ -1,4 +1,4 @@
-"""Pages that hold plain values, so that it shows what a sequence would read: each token's value tells its whole past."""
+"""Pages that hold plain values, so that what a sequence would read shows: each value tells its token's whole past."""
 
 from __future__ import annotations
 

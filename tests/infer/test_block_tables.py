@@ -27,7 +27,7 @@ class Tables(RuleBasedStateMachine):
         self.tables = BlockTables(self.KEEPS, [14, 11, 10, 8][: len(self.KEEPS)], page=3, slack=1)
         self.book = Book(self.tables)
         self.texts: dict[int, list[int]] = {}
-        self.reached: dict[int, int] = {}  # the longest each was since it could last be cut
+        self.reached: dict[int, int] = {}  # the longest each has been: slack is counted from there
         self.number = 0
 
     def _new(self) -> int:
@@ -44,7 +44,7 @@ class Tables(RuleBasedStateMachine):
         shareable = self.tables.shareable(found, most)
         shared = self.tables.share(owner, found, most)
         assert shared == shareable <= most and shared % 3 == 0
-        self.texts[owner] = text[:shared]
+        self.texts[owner], self.reached[owner] = text[:shared], shared
         self.book.read(owner, text, shared, shared)
 
     @precondition(lambda self: self.texts)
@@ -66,6 +66,7 @@ class Tables(RuleBasedStateMachine):
             kept = len(new)
         self.texts[owner] = (text + new)[: start + kept]
         self.tables.settle(owner, len(self.texts[owner]), keys(self.texts[owner], 3))
+        self.reached[owner] = max(self.reached[owner], len(self.texts[owner]))
 
     @precondition(lambda self: self.texts)
     @rule(which=st.integers(0), back=st.integers(1, 4))
@@ -75,7 +76,8 @@ class Tables(RuleBasedStateMachine):
         try:
             self.tables.truncate(owner, length)
         except CutawayError:
-            assert self.tables.stateful or back > self.tables.slack, "a cut within the slack was refused"
+            within = self.reached[owner] - length <= self.tables.slack
+            assert self.tables.stateful or not within, "a cut within the slack was refused"
         else:
             self.texts[owner] = self.texts[owner][:length]
 
@@ -84,7 +86,7 @@ class Tables(RuleBasedStateMachine):
     def fork(self, which):
         owner, child = self._pick(which), self._new()
         self.tables.fork(owner, child)
-        self.texts[child] = list(self.texts[owner])
+        self.texts[child], self.reached[child] = list(self.texts[owner]), self.reached[owner]
 
     @precondition(lambda self: self.texts)
     @rule(which=st.integers(0))

@@ -56,6 +56,9 @@ class Sequence:
         self.siblings: list[Sequence] = [self]
         seed = request.decoding.seed
         self.draw = random.Random(seed if seed is None or not index else f"{seed}/{index}")
+        told = request.decoding
+        # Nothing but length, ends and seed are told: the likeliest token it is.
+        self.plain = Decoding(max_tokens=told.max_tokens, seed=told.seed, stop=told.stop) == told
         self.preemptions = 0
         self.shared = 0  # tokens that it found when it was last let in
         self._keys: list[bytes] = []

@@ -1,0 +1,145 @@
+"""The inference engine: many requests, one step at a time. step() = plan, run, choose, commit.
+
+Read next: infer/scheduler.py (who takes part), infer/runner.py (the pass), infer/sampler.py (the choice)
+    engine = Engine(module)
+    first = engine.submit(Request(prompt=(1, 2, 3)))
+    while not engine.idle:
+        for written in engine.step(): ...
+X rows of logits, one for each part that samples · V vocabulary
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Row
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cutaway.base.errors import BadInput
+from cutaway.infer.decoding import Decoding
+from cutaway.infer.request import Request, Sequence, StopReason
+from cutaway.infer.rules import ruled
+from cutaway.infer.runner import Runner
+from cutaway.infer.sampler import choose
+from cutaway.infer.scheduler import Limits, Plan, Scheduler
+from cutaway.models.decoder import DecoderModel
+from cutaway.ops.forms import FAST, Forms
+
+Sampler = Callable[[Tensor, Decoding, random.Random, Row[int]], int]  # as `choose`
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Written:
+    """One token of an answer. `logprob`: in nats, of the model's own distribution, before rules and temperature.
+    `reason`: why the answer ends with it; a failed one ends without a token."""
+
+    sequence: Sequence
+    token: int | None
+    logprob: float = 0.0
+    reason: StopReason | None = None
+
+
+class Engine:
+    """Serves a live module: whoever changes its weights between two steps has the next token by the new ones; what was
+    read by the old ones is read again. `deterministic`: each answer is, token for token, what it is alone."""
+
+    def __init__(
+        self,
+        module: DecoderModel,
+        *,
+        limits: Limits | None = None,
+        forms: Forms = FAST,
+        sampler: Sampler = choose,
+        deterministic: bool = False,
+    ):
+        self.limits = limits or Limits()
+        self.runner = Runner(module, self.limits, forms, deterministic=deterministic)
+        self.scheduler = Scheduler(self.runner.cache.tables, self.limits, length=module.spec.length)
+        self.vocab = module.spec.vocab
+        self.sampler = sampler
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.scheduler.idle
+
+    def submit(self, request: Request) -> Sequence:
+        """Takes a request in; the first of the sequences that answer it (`siblings`: all). Raises BadInput for one that
+        could never be answered."""
+        wrong = next((id for id in request.prompt if id >= self.vocab), None)
+        if wrong is not None:
+            raise BadInput(f"token id {wrong} is outside the vocabulary of {self.vocab}", field="prompt")
+        # Where rotations depend on the prompt's length, only prompts of one length have keys in common.
+        salt = str(len(request.prompt)).encode() if self.runner.by_prompt else b""
+        return self.scheduler.submit(request, salt)
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Ends all that answers the same request; its pages are free at once."""
+        self.scheduler.cancel(sequence)
+
+    def refresh(self) -> None:
+        """The weights have changed, in a way that torch does not count: what was read is read again."""
+        self.scheduler.forget()
+
+    def step(self) -> list[Written]:
+        """One pass over as many tokens as the limits allow; the tokens that were written by it."""
+        if self.runner.weights.changed():
+            self.refresh()
+        plan = self.scheduler.plan()
+        if not plan.parts:
+            return []
+        try:
+            logits_XV = self.runner.run(plan)
+        except BaseException:  # Ctrl-C too
+            self.scheduler.abandon(plan)
+            raise
+        return self._choose(plan, logits_XV)
+
+    def answer(self, requests: Iterable[Request]) -> list[Sequence]:
+        """All of them together, to their ends."""
+        sequences = [self.submit(request) for request in requests]
+        while not self.idle:
+            self.step()
+        return sequences
+
+    def _choose(self, plan: Plan, logits_XV: Tensor) -> list[Written]:
+        choosing = self.scheduler.commit(plan)
+        if not choosing:
+            return []
+        with torch.inference_mode(), self.runner.rounded():
+            wide_XV = logits_XV.float()
+            total_X = wide_XV.logsumexp(-1)
+            best_X = logits_XV.argmax(-1).tolist()
+            sound_X = wide_XV.isfinite().all(-1).tolist()
+            written = []
+            for row, sequences in enumerate(choosing):
+                for sequence in sequences:
+                    if sound_X[row]:
+                        token = self._token(sequence, logits_XV[row], best_X[row])
+                        written.append((sequence, row, token))
+                    else:
+                        self.scheduler.end(sequence, "failed")
+                        written.append((sequence, row, 0))
+            tokens = torch.tensor([[row, token] for _, row, token in written], device=logits_XV.device).view(-1, 2)
+            logprobs = (wide_XV[tokens[:, 0], tokens[:, 1]] - total_X[tokens[:, 0]]).tolist()
+        return [self._write(one, token, logprob) for (one, _, token), logprob in zip(written, logprobs, strict=True)]
+
+    def _token(self, sequence: Sequence, logits_V: Tensor, best: int) -> int:
+        request, decoding = sequence.request, sequence.request.decoding
+        if sequence.plain and self.sampler is choose:
+            return best
+        logits_V = ruled(logits_V, decoding, sequence.tokens, len(request.prompt), request.ends)
+        return self.sampler(logits_V, decoding, sequence.draw, sequence.tokens)
+
+    def _write(self, sequence: Sequence, token: int, logprob: float) -> Written:
+        if sequence.reason == "failed":
+            return Written(sequence=sequence, token=None, reason="failed")
+        self.scheduler.take(sequence, token)
+        return Written(sequence=sequence, token=token, logprob=logprob, reason=sequence.reason)
+
+    def check(self) -> None:
+        """Asserts the invariants of all that it holds, between two steps."""
+        self.scheduler.check()

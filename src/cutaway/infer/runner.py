@@ -1,0 +1,120 @@
+"""Turns a plan into tensors: one pass over all its parts, laid end to end, and logits where a token is to be chosen.
+
+Only this file and infer/paged.py know that there are tensors at all.
+N tokens of all parts, flat · X of them whose logits are asked for · V vocabulary
+Read next: infer/engine.py, models/decoder.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.infer.paged import PagedCache, PagedView
+from cutaway.infer.rounded import Rounded
+from cutaway.infer.scheduler import Limits, Plan
+from cutaway.models.decoder import DecoderModel
+from cutaway.nn.context import Context
+from cutaway.nn.quantised import QuantisedLinear
+from cutaway.nn.rope_scaling import DynamicNtk
+from cutaway.ops.forms import Forms
+from cutaway.ops.multiply.narrow import never
+from cutaway.ops.multiply.readable import multiply_readable
+
+
+class Runner:
+    """A live module and the pages of all sequences. `deterministic`: a token's logits do not depend on who else is in
+    the pass, nor on the part of its prompt that comes with it (infer/rounded.py)."""
+
+    def __init__(self, module: DecoderModel, limits: Limits, forms: Forms, *, deterministic: bool = False):
+        place = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
+        self.module, self.dtype, self.device = module, place.dtype, place.device
+        self.cache = PagedCache(module.spec.streams(), limits, dtype=self.dtype, device=self.device)
+        self.deterministic = deterministic
+        self.forms = forms
+        if deterministic:
+            # Nothing is chosen by the size of a pass.
+            self.forms = replace(forms, multiply=multiply_readable, narrow=never, absorb=lambda cheaper: True)
+        linear = [part.packed.format.name for part in module.modules() if isinstance(part, QuantisedLinear)]
+        self.formats = frozenset(linear if self.device.type == "cpu" and self.dtype == torch.float32 else ())
+        ropes = [getattr(block.mixer, "rope", None) for block in module.spec.blocks]
+        self.by_prompt = any(isinstance(rope.scaling, DynamicNtk) for rope in ropes if rope is not None)
+        self.weights = Weights(module)
+
+    def run(self, plan: Plan) -> Tensor:
+        """The logits (X, V) behind the parts that sample, in their order. Takes one step of their sequences."""
+        with torch.inference_mode(), _evaluating(self.module), self.rounded():
+            self.cache.copy(plan.copies)
+            ids_N, positions_N, rows_X = self._flat(plan)
+            context = Context(
+                lengths=tuple(part.count for part in plan.parts),
+                positions_N=positions_N,
+                cache=self._view(plan),
+                forms=self.forms,
+                prompts=tuple(len(part.sequence.request.prompt) for part in plan.parts),
+                narrow=self.forms.narrow(ids_N.shape[0], self.formats),
+            )
+            if not rows_X.shape[0]:
+                x_ND, _ = self.module.hidden(ids_N, context)
+                return x_ND.new_empty(0, self.module.spec.vocab)
+            return self.module(ids_N, context, rows_X)[0]
+
+    def rounded(self) -> AbstractContextManager:
+        """What arithmetic happens in: as it comes, or rounded."""
+        return Rounded() if self.deterministic else nullcontext()
+
+    def _view(self, plan: Plan) -> PagedView:
+        owners = [part.sequence.number for part in plan.parts]
+        return PagedView(self.cache, owners, tuple(part.count for part in plan.parts))
+
+    def _flat(self, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+        ids, positions, rows = [], [], []
+        for part in plan.parts:
+            end = part.start + part.count
+            ids += part.sequence.tokens[part.start : end]
+            positions += range(part.start, end)
+            if part.samples:
+                rows.append(len(ids) - 1)
+        ids_N, positions_N, rows_X = (torch.tensor(one, dtype=torch.long) for one in (ids, positions, rows))
+        return ids_N.to(self.device), positions_N.to(self.device), rows_X.to(self.device)
+
+
+class Weights:
+    """Tells whether a module's tensors were written since it was last asked: what an optimiser's step, a loaded state
+    or a new tensor in an old one's place all show. Writing through `.data` does not show (torch counts no version)."""
+
+    def __init__(self, module: nn.Module):
+        self._held = [held for part in module.modules() for held in (part._parameters, part._buffers)]
+        self._seen = self._look()
+
+    def changed(self) -> bool:
+        """Whether they were."""
+        now = self._look()
+        changed = now != self._seen
+        self._seen = now
+        return changed
+
+    def _look(self) -> list[tuple[int, int]]:
+        return [
+            (id(one), 0 if one.is_inference() else one._version)
+            for held in self._held
+            for one in held.values()
+            if one is not None
+        ]
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Without dropout, also where the module is being trained meanwhile."""
+    training = module.training
+    if training:
+        module.eval()
+    try:
+        yield
+    finally:
+        if training:
+            module.train()
