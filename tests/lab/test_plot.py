@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cutaway.lab.plot import COLOURS, GAP, Axis, Line, apart, beside, decades, legend, plot, ticks
+from cutaway.lab.plot import COLOURS, GAP, LONGEST, Axis, Line, apart, beside, decades, legend, plot, ticks
 
 LOG = Axis(title="tokens", log=True)
 FLAT = Axis(title="tokens")
@@ -34,6 +34,14 @@ def test_each_line_has_its_colour_and_its_name_at_the_end():
     places = sorted(float(text.get("y")) for text in names)
     assert all(b - a >= GAP - 0.11 for a, b in pairwise(places)), "names do not lie on each other"
     assert ElementTree.fromstring(legend(["a & b", "窗口"])).tag == "p"
+
+
+def test_a_long_name_is_cut_at_the_end_of_its_line_by_display_width():
+    names = ["x" * LONGEST, "x" * (LONGEST + 1), "注意力" * 6]
+    lines = [Line(name=name, points=[(1, n), (2, n)], place=n) for n, name in enumerate(names)]
+    picture = ElementTree.fromstring(plot(lines, FLAT, FLAT))
+    shown = [text.text for text in picture.findall("text") if text.get("style")]
+    assert sorted(shown) == sorted(["x" * 16, "x" * 15 + "…", "注意力注意力注…"])
 
 
 def test_what_an_axis_cannot_show_is_left_out():
@@ -65,10 +73,10 @@ def test_ticks_are_few_and_inside(low, high):
     assert 1 <= len(found) <= 11 and all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
 
 
-@pytest.mark.parametrize(("low", "high"), [(1.0, 9.0), (0.5, 2e4), (1e-6, 1e6), (3e-3, 8e-3), (1e-9, 1e30)])
+@pytest.mark.parametrize(("low", "high"), [(1.0, 9.0), (0.5, 2e4), (1e-6, 1e6), (3e-3, 8e-3), (1e-9, 1e30), (1.9, 4.2)])
 def test_decades_are_few_and_inside(low, high):
     found = decades(low, high)
-    assert 1 <= len(found) <= 9 and all(low * 0.999 <= tick <= high * 1.001 for tick in found)
+    assert 3 <= len(found) <= 11 and all(low * 0.999 <= tick <= high * 1.001 for tick in found)
 
 
 def test_places_stay_in_order_and_in_bounds():

@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 560, 330, 62, 112, 42, 26  # of a plot, and of the room around its lines
+from rich.cells import cell_len, chop_cells
+
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 580, 330, 62, 132, 42, 26  # of a plot, and of the room around its lines
 GAP = 14  # pixels between two names
+LONGEST = 16  # columns of a name at a line's end; the legend has it whole
 COLOURS = ("#e8913a", "#2f7f8f", "#9c5fb5", "#5a9a3c", "#c4453c", "#4a6fd0", "#8a7a2a", "#c2569a")
 DASHES = ("", "6 3", "2 3")  # of the lines for which there is no colour left
 BESIDE = "display: grid; gap: 0 .8rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr))"
@@ -102,7 +105,8 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Powers of ten between two; with their doubles and fives where there are few, every other where there are many."""
+    """Powers of ten between two; where there are few, with others between them, or round numbers of any kind; where
+    there are many, not all of them."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     found: list[float] = []
     for factors in ((1,), (1, 3), (1, 2, 5)):
@@ -110,6 +114,8 @@ def decades(low: float, high: float) -> list[float]:
         found = [number for number in found if low <= number * (1 + 1e-9) and number <= high * (1 + 1e-9)]
         if len(found) >= 4:
             break
+    if len(found) < 3:
+        return ticks(low, high)
     return found if len(found) <= 9 else found[:: -(-len(found) // 9)]
 
 
@@ -179,7 +185,7 @@ class _Frame:
             if abs(place - down) > 2 or along < edge - 20:
                 stroke = f'stroke="{line.colour}" stroke-width=".7" stroke-opacity=".6"'
                 parts.append(f'<path {stroke} d="M{along + 4:.1f},{down:.1f}L{edge - 3},{place:.1f}"/>')
-            text = escape(line.name)
+            text = escape(line.name if cell_len(line.name) <= LONGEST else f"{chop_cells(line.name, LONGEST - 1)[0]}…")
             parts.append(f'<text style="fill:{line.colour}" x="{edge}" y="{place:.1f}" dy=".35em">{text}</text>')
         return parts
 

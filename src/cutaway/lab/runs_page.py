@@ -1,6 +1,6 @@
 """Runs side by side on one page: their losses as curves, what differs between their recipes, their samples.
 
-Read next: lab/page.py, train/run.py
+Read next: lab/plot.py, train/run.py
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from itertools import pairwise
 from typing import Any
 
 from cutaway.lab.page import Section, page
-from cutaway.lab.plot import BESIDE, COLOURS, ticks
+from cutaway.lab.plot import Axis, Line, beside, legend, plot
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 520, 300, 46, 20, 44, 10  # of a plot, and of the room around its curves
 POINTS = 400  # of a curve; more than there are pixels would show nothing
-FEW = 40  # points of a curve are drawn as dots too: a lone one would not be seen
 
 Curve = Sequence[tuple[float, float]]
 
@@ -50,12 +48,13 @@ def runs_page(runs: Sequence[Told]) -> str:
     """The whole page; it needs nothing from elsewhere."""
     sections = [
         Section(
-            title="Validation loss" if over == "val" else "Training loss",
-            body=_legend(runs) + _beside(runs, figure),
+            title=title,
+            body=legend([run.name for run in runs])
+            + beside([curves(runs, over, figure) for over in ("step", "seconds")]),
             note="Over steps, and over seconds. The loss is drawn on a log scale."
-            + ("" if over == "val" else " Of a long run each point is the mean of a stretch."),
+            + (" Of a long run each point is the mean of a stretch." if figure == "loss" else ""),
         )
-        for over, figure in (("val", "val_loss"), ("train", "loss"))
+        for title, figure in (("Validation loss", "val_loss"), ("Training loss", "loss"))
         if any(run.curve("step", figure) for run in runs)
     ]
     table = f'<div class="panel"><table>{_rows(runs)}</table></div>'
@@ -64,11 +63,6 @@ def runs_page(runs: Sequence[Told]) -> str:
     if shown:
         sections.append(Section(title="What they write", body=shown))
     return page("Training runs", [f"{len(runs)} run{'s' * (len(runs) != 1)}, as their folders tell."], sections)
-
-
-def _beside(runs: Sequence[Told], figure: str) -> str:
-    panels = (f'<div class="panel">{plot(_curves(runs, over, figure), over)}</div>' for over in ("step", "seconds"))
-    return f'<div style="{BESIDE}">{"".join(panels)}</div>'
 
 
 def _written(run: Told) -> str:
@@ -98,39 +92,11 @@ def flat(value: Any, where: str = "") -> dict[str, Any]:
     return {name: leaf for place, one in inner for name, leaf in flat(one, place).items()}
 
 
-def plot(curves: Sequence[Curve], axis: str) -> str:
-    """Curves as inline SVG: x from 0, y on a log scale that fits them."""
-    sound = [(place, thinned(curve)) for place, curve in enumerate(curves) if curve]
-    every = [point for _, curve in sound for point in curve]
-    if not every:
-        return ""
-    right = max(x for x, _ in every) or 1.0
-    low, high = min(y for _, y in every), max(y for _, y in every)
-    low, high = (low, high) if high > low else (low - 0.5 * abs(low) - 1e-9, high + 0.5 * abs(high) + 1e-9)
-    scale = math.log if low > 0 else (lambda y: y)
-
-    def place(x: float, y: float) -> str:
-        down = (scale(high) - scale(y)) / (scale(high) - scale(low))
-        return f"{LEFT + x / right * (WIDTH - LEFT - RIGHT):.1f},{TOP + down * (HEIGHT - TOP - BOTTOM):.1f}"
-
-    parts = []
-    for tick in ticks(low, high):
-        _, y = place(0, tick).split(",")
-        parts.append(f'<path class="frame" d="M{LEFT},{y}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="faint" x="0" y="{y}" dy=".35em">{tick:g}</text>')
-    for tick in ticks(0, right):
-        x, _ = place(tick, high).split(",")
-        parts.append(f'<text class="faint" x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
-    for index, curve in sound:
-        points = " ".join(place(x, y) for x, y in curve)
-        colour = COLOURS[index % len(COLOURS)]
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{points}"/>')
-        if len(curve) <= FEW:
-            at = (place(x, y).split(",") for x, y in curve)
-            parts += [f'<circle fill="{colour}" cx="{x}" cy="{y}" r="2.6"/>' for x, y in at]
-    parts.append(f'<text class="faint" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(axis)}</text>')
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" style="width: 100%; height: auto; font-size: 12px"'
-    return f'<svg role="img" aria-label="curves over {escape(axis)}" {size}>{"".join(parts)}</svg>'
+def curves(runs: Sequence[Told], over: str, figure: str) -> str:
+    """A figure of all runs over steps or seconds, on a log scale where it is nowhere 0 or below."""
+    lines = [Line(name=run.name, points=thinned(run.curve(over, figure)), place=at) for at, run in enumerate(runs)]
+    log = all(y > 0 for line in lines for _, y in line.points)
+    return plot(lines, Axis(title=over), Axis(title="", log=log))
 
 
 def thinned(curve: Curve) -> list[tuple[float, float]]:
@@ -140,17 +106,6 @@ def thinned(curve: Curve) -> list[tuple[float, float]]:
     edges = [len(curve) * at // POINTS for at in range(POINTS + 1)]
     pieces = [curve[first:last] for first, last in pairwise(edges)]
     return [(sum(x for x, _ in piece) / len(piece), sum(y for _, y in piece) / len(piece)) for piece in pieces]
-
-
-def _curves(runs: Sequence[Told], over: str, figure: str) -> list[Curve]:
-    return [run.curve(over, figure) for run in runs]
-
-
-def _legend(runs: Sequence[Told]) -> str:
-    names = (
-        f'<span style="color:{COLOURS[at % len(COLOURS)]}">■</span> {escape(run.name)}' for at, run in enumerate(runs)
-    )
-    return f"<p>{' &nbsp; '.join(names)}</p>"
 
 
 def _rows(runs: Sequence[Told]) -> str:

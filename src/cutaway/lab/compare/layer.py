@@ -2,7 +2,8 @@
 
 The layer alone, without norms and feed-forward, random weights and inputs from a seed, float32, on a CPU. Prefill: all
 tokens in one pass into an empty cache, the median of as many passes as fit into a few seconds. Decode: one token behind
-those, the median of many. Peak memory: pages of the first pass beyond those of weights and inputs, the cache included.
+those, the median of many (so without what native sparse attention does where it ends a block, at one token in 16). Peak
+memory: pages of the first pass beyond those of weights and inputs, the cache included.
 Run as a module it does so in a process of its own.
 N tokens, flat · D model dim.   Read next: lab/compare/mixers.py, lab/compare/attention.py
 """
