@@ -97,6 +97,20 @@ def test_another_value_is_refused_by_its_first_field(tmp_path):
     assert json.loads((other / CARD).read_text(encoding="utf-8"))["comparison"]["numbers"] == [4]
 
 
+def test_a_field_that_came_later_does_not_part_a_folder_from_its_value(tmp_path):
+    run(tmp_path, 1)
+    card = json.loads((tmp_path / CARD).read_text(encoding="utf-8"))
+    del card["comparison"]["seed"]  # has a default, which is what it was before there was the field
+    (tmp_path / CARD).write_text(json.dumps(card), encoding="utf-8")
+    assert [fresh for *_, fresh in run(tmp_path, 1)] == [False]
+    with pytest.raises(BadInput, match="seed: is 0 in what the folder holds, and 5 here"):
+        Folder.begin(tmp_path, Squares(numbers=(1,), seed=5))
+    card["comparison"] = {"type": "Cubes"}
+    (tmp_path / CARD).write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(BadInput, match='type: is "Cubes" in what the folder holds, and "Squares" here'):
+        run(tmp_path, 1)
+
+
 def test_what_is_no_comparison_is_refused(tmp_path):
     (tmp_path / "note.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(BadInput, match="is not empty"):

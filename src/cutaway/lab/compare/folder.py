@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,12 @@ class Folder:
         path, plain = Path(path).absolute(), to_plain(comparison)
         if (path / CARD).exists():
             folder = cls.open(path)
-            changed = difference(folder.card["comparison"], plain)
+            held = _filled(folder.card["comparison"], comparison)
+            changed = difference(held, plain)
             if changed is None:
                 return folder
             if folder.figures():
-                told = (f"{_inner(one, changed)}" for one in (folder.card["comparison"], plain))
+                told = (_inner(one, changed) for one in (held, plain))
                 said = "is {} in what the folder holds, and {} here: name another --run"
                 raise BadInput(said.format(*told), source=path, field=changed)
         elif path.exists() and (not path.is_dir() or any(one.name != LOCK for one in path.iterdir())):
@@ -193,6 +195,25 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
     return value
+
+
+def _filled(held: dict[str, Any], comparison: Comparison) -> dict[str, Any]:
+    """A plain value from a folder with the fields that its classes did not have yet when it was written."""
+    try:
+        return to_plain(from_plain(held, {one.__name__: one for one in _classes(comparison)}))
+    except BadInput:  # of another kind, or of another make
+        return held
+
+
+def _classes(value: Any) -> Iterator[type]:
+    """Those of a value and of the values in it."""
+    if isinstance(value, tuple):
+        for one in value:
+            yield from _classes(one)
+    elif is_dataclass(value):
+        yield type(value)
+        for field in fields(value):
+            yield from _classes(getattr(value, field.name))
 
 
 def _inner(plain: Any, place: str) -> str:
