@@ -7,13 +7,17 @@ among the first `width`; the best that do not end go on. The rules of stopping a
   False    when no beginning, ended here, would beat the worst of `width` results (the usual one; not exact)
   "never"  the same, but measured at the greatest length where longer is better: slower, and nothing better is missed
   True     as soon as there are `width` results
+Groups (diverse beam search, Vijayakumar et al. 2016, arXiv 1610.02424, algorithm 1): several searches for one source,
+one after the other at each step; a continuation is ranked as if its log p were less by `diversity` for every beginning
+of the searches before it that has just taken the same token. What it is worth (`total`, `score`) stays its log p.
 Departure: with a width of 1 this is not greedy search: an end that is found is kept while a better one is looked for.
 Read next: infer/seq2seq.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,12 +44,24 @@ class Beam:
 
 class Beams:
     """The search for one source's target. `running` are the beginnings to be continued, `found` the results, best
-    first. `most`: the greatest length of a target."""
+    first. `most`: the greatest length of a target. `after`: the groups before this one, from which it is to differ."""
 
-    def __init__(self, *, width: int, ends: frozenset[int], most: int, penalty: float, early: Early):
+    def __init__(
+        self,
+        *,
+        width: int,
+        ends: frozenset[int],
+        most: int,
+        penalty: float,
+        early: Early,
+        after: Sequence[Beams] = (),
+        diversity: float = 0.0,
+    ):
         self.width, self.ends, self.most, self.penalty, self.early = width, ends, most, penalty, early
+        self.after, self.diversity = tuple(after), diversity
         self.running: list[Beam] = [Beam()]
         self.found: list[tuple[float, Beam]] = []
+        self.took: list[tuple[int, ...]] = []  # the best texts of the last step, ends left out
         self.done = most < 1
 
     @property
@@ -58,9 +74,18 @@ class Beams:
         """The best result; before there is one, the best beginning."""
         return self.found[0][1] if self.found else self.running[0]
 
+    def taken(self) -> Counter[int]:
+        """How often the groups before this one, which have made their step, took each token in it; ends do not count,
+        nor does a group that has finished."""
+        length = len(self.running[0].tokens) + 1
+        steps = [tokens for group in self.after for tokens in group.took]
+        return Counter(tokens[-1] for tokens in steps if len(tokens) == length)
+
     def extend(self, continuations: Iterable[Beam]) -> None:
         """Takes one token more: the best continuations of all `running`, best first, `looked_at` of them if there are
         so many."""
+        continuations = list(continuations)
+        self.took = [one.tokens for one in continuations if one.tokens[-1] not in self.ends][: self.width]
         going: list[Beam] = []
         full = len(self.found) == self.width and self.early is True
         for rank, beam in enumerate(continuations):

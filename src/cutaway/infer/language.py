@@ -19,8 +19,11 @@ from cutaway.infer.answer import Answer, FinishReason, Piece, StopText
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.embedding import Pooling, embed
+from cutaway.infer.prompted import Prompted
 from cutaway.infer.rules import ruled
 from cutaway.infer.sampler import choose
+from cutaway.infer.searches import Search
+from cutaway.infer.searching import searched
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.models.encoder import Encoder, EncoderModel
 from cutaway.nn.context import Context
@@ -137,6 +140,16 @@ class Language:
         decoding = _decoding(options)
         ids = self.encode(prompt)
         return self._stream(ids, decoding, held or self.continuation())
+
+    def search(self, prompt: Prompt, how: Search, **options: Any) -> list[Answer]:
+        """The answers that `how` finds (BeamSearch, ContrastiveSearch, BestOf), best first. `options` as `generate`'s;
+        raises BadInput for one that the search has no use for."""
+        decoding, module = _decoding(options), self._decoder()
+        ids = self.encode(prompt)
+        self._refuse_meta()
+        self.check_weights()
+        texts = Prompted(module, self.forms, dtype=self.dtype, device=self.device)
+        return searched(self, texts, ids, how, decoding)
 
     def embed(self, texts: Sequence[str], *, pooling: str | None = None) -> Tensor:
         """One vector for each text, (number of texts, D), float32, on the CPU, whatever stands beside it in the list.

@@ -138,7 +138,9 @@ class Seq2Seq:
             written = greedy(targets, sources, most=most, ends=ends)
         else:
             rule = {"width": beams, "ends": ends, "most": most, "penalty": length_penalty, "early": early}
-            written = beam_search(targets, sources, [Beams(**rule) for _ in sources])
+            searches = [Beams(**rule) for _ in sources]
+            beam_search(targets, sources, searches)
+            written = [search.best for search in searches]
         answers = [self._answer(beam, ends) for beam in written]
         return answers if several else answers[0]
 
