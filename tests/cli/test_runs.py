@@ -44,6 +44,13 @@ def test_the_page(folder, tmp_path, capsys):
     assert "雪落在山上" in page and "山雪在落" in page and "before the first step" in page
 
 
+def test_control_characters_of_a_sample_stay_out_of_the_page(folder, tmp_path):
+    (folder / "one" / "samples" / "before.txt").write_text("a\x07b\x1b[31mc", encoding="utf-8")
+    assert main(["runs", str(folder), "--html", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "ab[31mc" in page and "\x07" not in page and "\x1b" not in page
+
+
 def test_no_run_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["runs"]) == 1

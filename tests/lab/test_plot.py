@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cutaway.lab.plot import COLOURS, GAP, LONGEST, Axis, Line, apart, beside, decades, legend, plot, ticks
+from cutaway.lab.plot import COLOURS, GAP, LONGEST, WIDTH, Axis, Line, apart, beside, decades, legend, plot, ticks
 
 LOG = Axis(title="tokens", log=True)
 FLAT = Axis(title="tokens")
@@ -42,6 +42,14 @@ def test_a_long_name_is_cut_at_the_end_of_its_line_by_display_width():
     picture = ElementTree.fromstring(plot(lines, FLAT, FLAT))
     shown = [text.text for text in picture.findall("text") if text.get("style")]
     assert sorted(shown) == sorted(["x" * 16, "x" * 15 + "…", "注意力注意力注…"])
+
+
+def test_no_more_room_is_left_for_names_than_they_take():
+    def width(name: str) -> int:
+        drawn = plot([Line(name=name, points=[(1.0, 2.0), (2.0, 3.0)], place=0)], Axis(title="x"), Axis(title="y"))
+        return int(drawn.split('viewBox="0 0 ')[1].split()[0])
+
+    assert width("a") < width("雪") == width("ab") < width("abcdefgh") < WIDTH == width("n" * 40)
 
 
 def test_what_an_axis_cannot_show_is_left_out():

@@ -54,6 +54,18 @@ def test_a_long_curve_keeps_its_mean():
     assert sum(y for _, y in drawn) / POINTS == pytest.approx(sum(y for _, y in curve) / len(curve))
 
 
+def test_many_steps_are_written_out():
+    lines = [{"step": step, "seconds": step / 10, "loss": 2.0} for step in (1, 2_000_000)]
+    page = runs_page([Told(name="long", fields={}, lines=lines)])
+    assert ">1,000,000<" in page and "e+06" not in page
+
+
+def test_what_is_written_stands_beside_what_was_before():
+    page = runs_page([Told(name="one", fields={}, lines=[], sample="after", before="before")])
+    written = page.split("What they write")[1]
+    assert written.count("display: grid") == 1 and written.index(">before<") < written.index(">after<")
+
+
 def test_fields_by_their_places():
     plain = {"a": 1, "b": {"c": [2, {"d": 3}], "e": []}}
     assert flat(plain) == {"a": 1, "b.c.0": 2, "b.c.1.d": 3, "b.e": []}

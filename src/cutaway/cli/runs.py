@@ -89,9 +89,9 @@ def _told(run: Run) -> Told:
 
 
 def _text(path: Path) -> str:
-    """The beginning of a sample. Raises BadInput for one that is no text."""
+    """The beginning of a sample, without control characters. Raises BadInput for one that is no text."""
     try:
-        return path.read_text(encoding="utf-8").strip()[:SHOWN]
+        return console.safe(path.read_text(encoding="utf-8")).strip()[:SHOWN]
     except UnicodeDecodeError as error:
         raise BadInput(f"is no UTF-8 text: byte {error.start}", source=path) from error
 

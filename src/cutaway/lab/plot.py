@@ -75,7 +75,9 @@ def plot(lines: Sequence[Line], x: Axis, y: Axis) -> str:
     for line, points in kept:
         parts += frame.line(line, points)
     parts += frame.names(kept)
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" style="width: 100%; height: auto; font-size: 12px"'
+    longest = max(cell_len(line.name) for line, _ in kept)
+    width = WIDTH - RIGHT + min(RIGHT, 20 + 8 * longest)  # no wider than the names are: on a narrow page it is enlarged
+    size = f'viewBox="0 0 {width} {HEIGHT}" style="width: 100%; height: auto; font-size: 12px"'
     label = escape(f"{y.title} over {x.title}")
     return f'<svg role="img" aria-label="{label}" {size}>{"".join(parts)}</svg>'
 

@@ -67,12 +67,12 @@ def runs_page(runs: Sequence[Told]) -> str:
 
 def _written(run: Told) -> str:
     texts = (("before the first step", run.before), ("at the last evaluation", run.sample))
-    return "".join(
-        f'<div class="panel"><p class="question">{escape(run.name)}, {when}</p>'
-        f'<p class="answer mono">{escape(text)}</p></div>'
+    shown = [
+        f'<p class="question">{escape(run.name)}, {when}</p><p class="answer mono">{escape(text)}</p>'
         for when, text in texts
         if text
-    )
+    ]
+    return beside(shown) if shown else ""
 
 
 def differing(runs: Sequence[Told]) -> list[str]:
@@ -96,7 +96,8 @@ def curves(runs: Sequence[Told], over: str, figure: str) -> str:
     """A figure of all runs over steps or seconds, on a log scale where it is nowhere 0 or below."""
     lines = [Line(name=run.name, points=thinned(run.curve(over, figure)), place=at) for at, run in enumerate(runs)]
     log = all(y > 0 for line in lines for _, y in line.points)
-    return plot(lines, Axis(title=over), Axis(title="", log=log))
+    written = "{:,.10g}".format  # a million steps are no "1e+06"
+    return plot(lines, Axis(title=over, written=written), Axis(title="", log=log))
 
 
 def thinned(curve: Curve) -> list[tuple[float, float]]:
