@@ -77,17 +77,23 @@ def swap(
         "seconds": seconds,
         "timed": not as_json,
     }
-    verdict = _judged({**order, "do": "judge"}, memory * 2**30, watched=not as_json)
+    verdict = judged({**order, "do": "judge"}, memory * 2**30, watched=not as_json)
     if as_json:
         show_json(verdict.plain())
     else:
-        _show(verdict)
+        console.write("\n".join(told(verdict)) + "\n")
     if check or (not verdict.passed and not anyway):
         raise typer.Exit(0 if verdict.passed else 1)
     if part.place is None:
         say(f"{part.name} has no place in a model that talks; it was judged and timed")
         return
-    _run({**order, "do": "talk", "model": _model(model)}, memory * 2**30, decoding, prompt)
+    from cutaway.lab.swap.sandbox import Ended
+
+    try:
+        talk({**order, "do": "talk", "model": _model(model)}, memory * 2**30, decoding, prompt)
+    except Ended as ended:
+        console.write("\n".join(("", *told(ended.verdict), "")))
+        raise typer.Exit(1) from ended
 
 
 def _threads() -> int:
@@ -106,7 +112,8 @@ def _model(name: str) -> str:
     return name
 
 
-def _judged(order: dict[str, Any], memory: int, *, watched: bool) -> Verdict:
+def judged(order: dict[str, Any], memory: int, *, watched: bool) -> Verdict:
+    """What a process of its own says of the file; `watched`: what it is at is shown meanwhile."""
     from contextlib import nullcontext
 
     from cutaway.lab.swap.sandbox import Ended, Sandbox
@@ -153,44 +160,48 @@ def _show_speed(speed: dict[str, Any]) -> None:
         say(f"one call: yours {yours * 1e3:.3f} ms, ours {ours * 1e3:.3f} ms (readable form)")
 
 
-def _run(order: dict[str, Any], memory: int, decoding: Decoding, prompt: str | None) -> None:
-    """A conversation, or one answer, with the part in the model."""
-    from cutaway.lab.swap.sandbox import Ended, Remote, Sandbox
+def talk(order: dict[str, Any], memory: int, decoding: Decoding, prompt: str | None) -> Reading:
+    """A conversation, or one answer, with the part in the model; returns what was answered to the prompt. Raises Ended
+    where the process ends."""
+    from cutaway.lab.swap.sandbox import Remote, Sandbox
 
     say(f"opening {Path(order['model']).name} with your part in it ...")
+    reading = Reading()
     with Sandbox(order, memory=memory) as sandbox:
         try:
-            template = False
-            for answer in sandbox.answers():
-                if "verdict" in answer:
-                    raise Ended(Verdict.of(answer["verdict"]))
-                if "refused" in answer:
-                    raise BadInput(answer["refused"])
-                if "speed" in answer:
-                    _show_speed(answer["speed"])
-                    template = answer["template"]
-                    break
+            template = _opened(sandbox)
             remote: Any = Remote(sandbox)
             if prompt is not None:
                 asked = [{"role": "user", "content": prompt}] if template else prompt
-                reading = Reading()
                 follow(lambda: remote.stream(asked, **vars(decoding)), console.write, reading)
                 console.write("\n")
                 say(reading.usage)
-                return
+                return reading
             if not template:
                 raise BadInput("is no chat model: give --prompt", source=order["model"])
             Conversation(remote, decoding, None).run(by_hand=sys.stdin.isatty())
-        except Ended as ended:
-            console.write("\n")
-            _show(ended.verdict)
-            raise typer.Exit(1) from ended
         finally:
             _remarks(sandbox)
+    return reading
 
 
-def _show(verdict: Verdict) -> None:
-    """For a person: what, why, the smallest case, and the lines of their own file."""
+def _opened(sandbox: Sandbox) -> bool:
+    """Waits for the model, shows its speed with the part and without, and says whether it has a chat template."""
+    from cutaway.lab.swap.sandbox import Ended
+
+    for answer in sandbox.answers():
+        if "verdict" in answer:
+            raise Ended(Verdict.of(answer["verdict"]))
+        if "refused" in answer:
+            raise BadInput(answer["refused"])
+        if "speed" in answer:
+            _show_speed(answer["speed"])
+            return answer["template"]
+    return False
+
+
+def told(verdict: Verdict) -> list[str]:
+    """Lines for a person: what, why, the smallest case, and the lines of their own file."""
     lines = [f"{verdict.part}: {verdict.outcome}"]
     if not verdict.passed:
         lines = [f"{verdict.part} {verdict.outcome}: {verdict.message}"]
@@ -202,8 +213,7 @@ def _show(verdict: Verdict) -> None:
         lines += [f"  smallest case: {case.what}", f"  {case.place}: got {case.got}, expected {case.expected}"]
         lines += [f"    {name} = {value}" for name, value in case.inputs.items()]
     lines += [f"  also: {other}" for other in verdict.others]
-    lines += [f"  note: {note}" for note in verdict.notes]
-    console.write("\n".join(lines) + "\n")
+    return lines + [f"  note: {note}" for note in verdict.notes]
 
 
 def _list(as_json: bool) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from .attentions import ATTEND_RIGHT, ATTEND_WRONG
 from .foreign import FOREIGN
 from .foreign_attentions import FOREIGN_RIGHT, FOREIGN_WRONG
+from .foreign_modules import FOREIGN_MODULES
 from .foreign_steps import FOREIGN_STEPS
 
 
@@ -237,7 +238,7 @@ OWN = {
     "infer.choose": (CHOOSE_RIGHT, CHOOSE_WRONG),
     "train.adamw": ({"plain": step()}, ADAM_WRONG),
 }
-TABLES = (OWN, {"ops.attend": (FOREIGN_RIGHT, FOREIGN_WRONG)}, FOREIGN, FOREIGN_STEPS)
+TABLES = (OWN, {"ops.attend": (FOREIGN_RIGHT, FOREIGN_WRONG)}, FOREIGN, FOREIGN_STEPS, FOREIGN_MODULES)
 # (part, name, version) and (part, name, version, the property that breaks)
 RIGHT = [(part, name, one) for table in TABLES for part, (right, _) in table.items() for name, one in right.items()]
 WRONG = [(part, name, *one) for table in TABLES for part, (_, wrong) in table.items() for name, one in wrong.items()]

@@ -142,8 +142,8 @@ def heated(logits, decoding, seen):
 def overflowing(logits, decoding, seen):
     if decoding.temperature == 0:
         return masses(logits, decoding, seen)
-    logits = torch.tensor([math.log(one) if one else -1e4 for one in masses(logits, decoding, seen, heat=False)])
-    return [float(one) for one in ((logits + 1.0) / decoding.temperature).exp()]
+    cold = masses(logits, decoding, seen, heat=False)
+    return [math.exp((math.log(one) + 1.0) / decoding.temperature) for one in cold]
 
 
 def gone_wild(draw):

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cutaway.infer.language import Language
     from cutaway.lab.swap.part import Part
 
-TOKENS = 12  # that a speed is taken from
+TOKENS = 9  # that a speed is taken from
 STORY = "Once upon a time there was a small house at the edge of a wood, and in it"
 
 
@@ -133,8 +134,7 @@ def _talk(wire: Wire, part: Part, mine: Any, language: Language) -> None:
         return
     speed: dict[str, Any] = {"unit": "tokens/s", "places": places, "ours": 0.0, "yours": 0.0}
     for name, one in (("ours", language), ("yours", swapped)) * 2:  # the first run finds everything cold
-        wire.say(at=f"timing {name}")
-        speed[name] = max(speed[name], _rate(one))
+        speed[name] = max(speed[name], _rate(one, lambda name=name: wire.say(at=f"timing {name}")))
     template = swapped.tokenizer is not None and swapped.tokenizer.template is not None
     wire.say(speed=speed, template=template)
     held = swapped.continuation()
@@ -150,11 +150,13 @@ def _talk(wire: Wire, part: Part, mine: Any, language: Language) -> None:
         wire.say(end=True)
 
 
-def _rate(language: Language) -> float:
-    """Tokens per second after the first."""
+def _rate(language: Language, beat: Callable[[], None]) -> float:
+    """Tokens per second after the first; says after each that it is alive."""
     held, times = language.continuation(), []
+    beat()
     for _ in language.stream(STORY, held=held, max_tokens=TOKENS):
         times.append(time.perf_counter())
+        beat()
     return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
 

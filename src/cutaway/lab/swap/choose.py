@@ -23,7 +23,7 @@ from cutaway.lab.checks.sampler import distribution
 from cutaway.lab.swap.part import Candidate, Part, Probe
 from cutaway.lab.swap.verdict import Case
 
-FEW, MANY = 300, 2000
+FEW, SOME, MANY = 300, 1000, 2000
 SHARES = (0.15, 0.4, 0.05, 0.3, 0.1)  # in no order: ids are not ranks
 FAR = 5.5  # deviations: once in 25 million draws of a right sampler
 
@@ -47,7 +47,7 @@ def _trial(
 ) -> Case | None:
     right = distribution(logits, decoding, seen)
     draw, logits_V = random.Random(0), torch.tensor(logits)
-    count = 3 if decoding.greedy else MANY
+    count = 3 if decoding.greedy else SOME
     found: Counter[int] = Counter()
     inputs = {"logits": str([round(one, 4) for one in logits]), "seen": str(seen)}
     for _ in range(count):

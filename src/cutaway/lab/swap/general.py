@@ -32,7 +32,8 @@ def sizes_told(noun: str, wrong: Sequence[int], right: Sequence[int]) -> str | N
     if all(size % 2 for size in wrong) and all(size % 2 == 0 or size == 1 for size in right):
         return f"odd {noun} come out wrong, even ones right"
     for block in (3, 4, 8, 16, 32, 64, 128):
-        if all(size % block for size in wrong) and all(size % block == 0 or size < block for size in right):
+        whole = [size for size in right if size % block == 0]
+        if whole and all(size % block for size in wrong) and all(size < block for size in right if size not in whole):
             return f"{noun} that are no multiple of {block} come out wrong: the last, shorter block"
     if min(wrong) > max(right):
         return f"{noun} of {min(wrong)} and more come out wrong, shorter ones right"

@@ -8,6 +8,7 @@ Read next: lab/swap/part.py, lab/swap/trial.py, lab/swap/table.py
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,12 @@ EXHAUSTED = ("can't allocate memory", "not enough memory", "out of memory", "can
 
 def judge(part: Part, candidate: Any, source: str = "", say: Callable[[str], None] = lambda text: None) -> Verdict:
     """The verdict on a candidate from the file `source` (for its own lines in a traceback)."""
+    with warnings.catch_warnings():  # torch warns of odd shapes, which are the cases' and not the reader's
+        warnings.simplefilter("ignore")
+        return _judged(part, candidate, source, say)
+
+
+def _judged(part: Part, candidate: Any, source: str, say: Callable[[str], None]) -> Verdict:
     wrong = signature_fault(part, candidate)
     if wrong is not None:
         return Verdict(part=part.name, outcome="signature", message=wrong)

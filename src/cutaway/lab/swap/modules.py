@@ -1,231 +1,165 @@
-"""Whole modules of `nn` as parts to replace: a class that is made of (dim, spec) and run by (x, context).
+"""Whole modules of `nn` as parts to replace: attentions, feed-forwards, mixtures of experts and norms.
 
-Its parameters are named as ours, so that a real model's weights go in. The verdict: loops or our own module with the
-same weights, and the laws that hold for every such part: packed = alone, cached = uncached.
-N tokens, flat · D model dim.   Read next: nn/feedforward.py, nn/attention/grouped.py, lab/checks/mixer.py
+Read next: lab/swap/module_part.py, lab/swap/as_function.py, nn/attention/grouped.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from cutaway.lab.checks.feedforward import gated_oracle, plain_oracle
-from cutaway.lab.checks.mixer import check_packed, check_steps
-from cutaway.lab.swap.part import Candidate, Part, Probe
-from cutaway.lab.swap.sight import normal
-from cutaway.lab.swap.trial import FORWARD, difference
-from cutaway.lab.swap.verdict import Case
+from cutaway.lab.swap import attend, elementwise, norm
+from cutaway.lab.swap.as_function import as_activate, as_attend, as_gate, as_layer_norm, as_rms_norm, seen_as
+from cutaway.lab.swap.module_part import Kind, module_part
+from cutaway.lab.swap.part import Part, Probe
+from cutaway.nn.alibi import Alibi
+from cutaway.nn.attention.block_sparse import BlockSparse, BlockSparseAttention
 from cutaway.nn.attention.grouped import GroupedQuery, GroupedQueryAttention
-from cutaway.nn.context import Context
+from cutaway.nn.attention.latent import Latent, LatentAttention
+from cutaway.nn.attention.native_sparse import NativeSparse, NativeSparseAttention
+from cutaway.nn.experts.mixture import Experts, ExpertsFeed
+from cutaway.nn.experts.routers import SigmoidTopK, SoftmaxTopK, TopKSoftmax
 from cutaway.nn.feedforward import Gated, GatedFeed, Plain, PlainFeed
 from cutaway.nn.norms import LayerNorm, LayerNormModule, RMSNorm, RMSNormModule
 from cutaway.nn.positions import Rope
-from cutaway.ops.forms import READABLE
 
-Spec = Any
-GROUPED = (
-    GroupedQuery(heads=1, kv_heads=1, head_dim=2),
-    GroupedQuery(heads=2, kv_heads=2, head_dim=2, bias=True, out_bias=True),
-    GroupedQuery(heads=4, kv_heads=2, head_dim=4, rope=Rope(width=4)),
-    GroupedQuery(heads=2, kv_heads=1, head_dim=4, rope=Rope(width=2, interleaved=True), scale=0.3),
-    GroupedQuery(heads=2, kv_heads=1, head_dim=4, rope=Rope(width=4), head_norm=RMSNorm()),
-    GroupedQuery(heads=2, kv_heads=1, head_dim=4, window=2),
-    GroupedQuery(heads=2, kv_heads=1, head_dim=4, softcap=0.5),
+HEADS: dict[str, Any] = {"heads": 2, "kv_heads": 2, "head_dim": 4}
+FEW: dict[str, Any] = {"heads": 4, "kv_heads": 2, "head_dim": 2}
+TURN = Rope(width=4)
+GROUPED = Kind(
+    ours=GroupedQueryAttention,
+    keeps=True,
+    specs={
+        "heads alone": GroupedQuery(**HEADS),
+        "shared kv heads": GroupedQuery(**FEW),
+        "bias": GroupedQuery(**HEADS, bias=True),
+        "output bias": GroupedQuery(**HEADS, out_bias=True),
+        "own scale": GroupedQuery(**HEADS, scale=0.3),
+        "rope": GroupedQuery(**HEADS, rope=TURN),
+        "rope layout": GroupedQuery(**HEADS, rope=Rope(width=4, interleaved=True)),
+        "partial rope": GroupedQuery(**HEADS, rope=Rope(width=2)),
+        "head norm": GroupedQuery(**HEADS, head_norm=RMSNorm()),
+        "head norm before rope": GroupedQuery(**HEADS, head_norm=RMSNorm(), rope=TURN),
+        "window": GroupedQuery(**HEADS, window=2),
+        "softcap": GroupedQuery(**HEADS, softcap=0.5),
+        "sinks": GroupedQuery(**HEADS, window=2, sinks=1),
+        "alibi": GroupedQuery(**HEADS, alibi=Alibi()),
+    },
 )
-FEEDS = tuple({"hidden": hidden, "activation": name, "bias": bias} for hidden, name, bias in (
-    (1, "relu", False), (5, "silu", True), (3, "gelu_tanh", False), (4, "gelu", True),
-))  # fmt: skip
+LATENT = Kind(
+    ours=LatentAttention,
+    keeps=True,
+    turns=True,
+    specs={
+        "a latent": Latent(heads=2, rank=3, head_dim=2, rope=Rope(width=2, interleaved=True)),
+        "query compression": Latent(heads=2, rank=3, head_dim=2, rope=Rope(width=2, interleaved=True), query_rank=3),
+        "value width": Latent(heads=2, rank=3, head_dim=2, rope=Rope(width=2, interleaved=True), value_dim=1),
+        "bias": Latent(heads=2, rank=3, head_dim=2, rope=Rope(width=2, interleaved=True), bias=True),
+        "output bias": Latent(heads=2, rank=3, head_dim=2, rope=Rope(width=2, interleaved=True), out_bias=True),
+        "own scale": Latent(heads=2, rank=3, head_dim=2, rope=Rope(width=2, interleaved=True), scale=0.9),
+        "rope layout": Latent(heads=2, rank=3, head_dim=2, rope=Rope(width=4)),
+    },
+)
+TINY: dict[str, Any] = {"heads": 4, "kv_heads": 2, "head_dim": 4}
+SPARSE: dict[str, Any] = {**TINY, "block": 2, "stride": 1, "select": 2, "top_k": 3, "window": 3}
+NATIVE = Kind(
+    ours=NativeSparseAttention,
+    keeps=True,
+    specs={
+        "three branches": NativeSparse(**SPARSE),
+        "rope": NativeSparse(**SPARSE, rope=TURN),
+        "wider blocks": NativeSparse(**{**SPARSE, "select": 4, "stride": 2}),
+        "window of one": NativeSparse(**{**SPARSE, "window": 1}),
+        "hidden width": NativeSparse(**SPARSE, hidden=3),
+        "own scale": NativeSparse(**SPARSE, scale=0.9),
+        "bias": NativeSparse(**SPARSE, bias=True),
+        "output bias": NativeSparse(**SPARSE, out_bias=True),
+    },
+)
+SEEN = ((0,), (0, 1), (0, 2), (0, 2, 3))
+BLOCKS = Kind(
+    ours=BlockSparseAttention,
+    keeps=True,
+    specs={
+        "blocks": BlockSparse(**HEADS, block=2, seen=SEEN),
+        "shared kv heads": BlockSparse(**FEW, block=2, seen=SEEN),
+        "wider blocks": BlockSparse(**HEADS, block=3, seen=SEEN),
+        "rope": BlockSparse(**HEADS, block=2, seen=SEEN, rope=TURN),
+        "own scale": BlockSparse(**HEADS, block=2, seen=SEEN, scale=0.9),
+        "bias": BlockSparse(**HEADS, block=2, seen=SEEN, bias=True),
+        "output bias": BlockSparse(**HEADS, block=2, seen=SEEN, out_bias=True),
+    },
+)
+FEED = Gated(hidden=3)
+EXPERTS = Kind(
+    ours=ExpertsFeed,
+    specs={
+        "softmax, then top-k": Experts(count=4, expert=FEED, router=SoftmaxTopK(top_k=2)),
+        "renormalised": Experts(count=4, expert=FEED, router=SoftmaxTopK(top_k=2, renormalise=True)),
+        "router's scale": Experts(count=4, expert=FEED, router=SoftmaxTopK(top_k=2, scale=2.0)),
+        "top-k, then softmax": Experts(count=4, expert=FEED, router=TopKSoftmax(top_k=2)),
+        "sigmoid scores": Experts(count=4, expert=FEED, router=SigmoidTopK(top_k=2)),
+        "shared expert": Experts(count=4, expert=FEED, router=SoftmaxTopK(top_k=2), shared=FEED),
+        "plain experts": Experts(count=4, expert=Plain(hidden=3), router=SoftmaxTopK(top_k=2)),
+    },
+)
+GATED = Kind(
+    ours=GatedFeed,
+    specs={
+        "silu": Gated(hidden=5),
+        "bias": Gated(hidden=5, bias=True),
+        "gelu": Gated(hidden=3, activation="gelu"),
+        "gelu_tanh": Gated(hidden=3, activation="gelu_tanh"),
+        "relu": Gated(hidden=1, activation="relu"),
+    },
+)
+PLAIN = Kind(
+    ours=PlainFeed,
+    specs={
+        "gelu_tanh": Plain(hidden=5, bias=False),
+        "bias": Plain(hidden=5),
+        "gelu": Plain(hidden=3, activation="gelu", bias=False),
+        "silu": Plain(hidden=3, activation="silu", bias=False),
+        "relu": Plain(hidden=1, activation="relu", bias=False),
+    },
+)
+RMS = Kind(ours=RMSNormModule, specs={"eps": RMSNorm(eps=0.5), "weight offset": RMSNorm(offset=1.0)})
+LAYER = Kind(ours=LayerNormModule, specs={"eps": LayerNorm(eps=0.5), "bias": LayerNorm(bias=False)})
+# What a module is not asked: x comes in float32.
+HALF = "large numbers in half precision"
+FORM = {HALF, "in-place change of an input", "shape", "dtype", "same answer twice", "gradient", "lengths"}
+NOT_INSIDE = FORM | {"bias", "value width", "no tokens", "both ways", "prefix", "cache offset", "precision"}
 
 
-def filled(ours: Callable[..., nn.Module], mine: Candidate, dim: int, spec: Spec) -> tuple[nn.Module, nn.Module]:
-    """Ours and the reader's with the same random weights, large enough that every part shows."""
-    right = ours(dim, spec).eval()
-    for index, parameter in enumerate(right.parameters()):
-        parameter.data = normal(*parameter.shape, seed=index + 1) * 0.7
-    module = mine(dim, spec)
-    if isinstance(module, nn.Module):
-        module.load_state_dict(right.state_dict(), strict=names(module) == names(right))
-        module.eval()
-    return right, module
-
-
-def names(module: nn.Module) -> list[str]:
-    return sorted(module.state_dict())
-
-
-def output(module: nn.Module, x_ND: Tensor, lengths: tuple[int, ...]) -> Any:
-    with torch.no_grad():
-        answer = module(x_ND, Context.of(lengths, forms=READABLE))
-    return answer[0] if isinstance(answer, tuple) else answer
-
-
-def _trial(ours: Callable[..., nn.Module], spec: Spec, lengths: tuple[int, ...], mine: Candidate) -> Case | None:
-    dim, what = 4, f"{spec}, dim=4, sequences of {lengths}"
-    right, module = filled(ours, mine, dim, spec)
-    if not isinstance(module, nn.Module):
-        return Case(what=what, place="result", got=type(module).__name__, expected="a torch.nn.Module")
-    if names(module) != names(right):
-        return Case(what=what, place="parameters", got=str(names(module)), expected=str(names(right)))
-    x_ND = normal(sum(lengths), dim, seed=50)
-    context = Context.of(lengths, forms=READABLE)
-    with torch.no_grad():
-        answer, expected = module(x_ND.clone(), context), right(x_ND, context)
-    if isinstance(expected, tuple):
-        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict)):
-            return Case(what=what, place="result", got=type(answer).__name__, expected="(y_ND, report), a dict")
-        answer, expected = answer[0], expected[0]
-    if not isinstance(answer, Tensor) or answer.shape != expected.shape:
-        got = str(tuple(answer.shape)) if isinstance(answer, Tensor) else type(answer).__name__
-        return Case(what=what, place="shape", got=got, expected=str(tuple(expected.shape)))
-    return difference("output", answer, expected, FORWARD[torch.float32], what, {"x": f"shape {tuple(x_ND.shape)}"})
-
-
-def _loops(oracle: Callable[..., Any], ours: Callable[..., nn.Module], spec: Spec, mine: Candidate) -> Case | None:
-    """Against the loops of lab/checks, which know nothing of our module."""
-    _, module = filled(ours, mine, 3, spec)
-    weights = {name: value.double().numpy() for name, value in module.state_dict().items()}
-    x_ND = normal(2, 3, seed=7)
-    expected = torch.from_numpy(oracle(x_ND.double().numpy(), weights, spec.activation))
-    return difference("output", output(module, x_ND, (2,)), expected, FORWARD[torch.float32], f"{spec}, in loops")
-
-
-def _law(what: str, spec: GroupedQuery, mine: Candidate) -> Case | None:
-    _, module = filled(GroupedQueryAttention, mine, 4, spec)
-    try:
-        if what == "cached = uncached":
-            check_steps(module, spec.streams(4), normal(7, 4, seed=3), [3, 1, 1, 2])
-        else:
-            check_packed(module, spec.streams(4), [normal(length, 4, seed=length) for length in (3, 5)])
-    except AssertionError as error:
-        return Case(what=f"{spec}: {what}", place="law", got=str(error), expected=what)
-    return None
-
-
-def _grouped_trials(mine: Candidate) -> Sequence[Callable[[], Case | None]]:
-    made = [partial(_trial, GroupedQueryAttention, GROUPED[0], lengths, mine) for lengths in ((1,), (2,))]
-    made += [
-        partial(_trial, GroupedQueryAttention, spec, lengths, mine) for spec in GROUPED for lengths in ((5,), (3, 2))
-    ]
-    made += [
-        partial(_law, what, spec, mine) for spec in GROUPED[1:] for what in ("cached = uncached", "packed = alone")
-    ]
-    return made
-
-
-def _feed_trials(ours: Callable[..., nn.Module], value: Any, oracle: Callable[..., Any], mine: Candidate) -> list[Any]:
-    made = [partial(_trial, ours, value(**told), lengths, mine) for told in FEEDS for lengths in ((1,), (3,), (2, 1))]
-    return made + [partial(_loops, oracle, ours, value(**told), mine) for told in FEEDS]
-
-
-def _norm_trials(ours: Callable[..., nn.Module], specs: tuple[Spec, ...], mine: Candidate) -> list[Any]:
-    return [partial(_trial, ours, spec, lengths, mine) for spec in specs for lengths in ((1,), (3,))]
-
-
-def _names(mine: Candidate, ours: Callable[..., nn.Module], spec: Spec) -> str | None:
-    right, module = filled(ours, mine, 4, spec)
-    lacking, more = set(names(right)) - set(names(module)), set(names(module)) - set(names(right))
-    if not lacking and not more:
-        return None
-    said = [f"it lacks {', '.join(sorted(lacking))}"] if lacking else []
-    return " and ".join([*said, *([f"has {', '.join(sorted(more))}, which ours has not"] if more else [])])
-
-
-def _alone(mine: Candidate, ours: Callable[..., nn.Module], spec: Spec) -> str | None:
-    """Tokens of another sequence (a feed or norm: any other token) do not count."""
-    _, module = filled(ours, mine, 4, spec)
-    x_ND = normal(4, 4, seed=9)
-    other = x_ND.clone()
-    other[3] += 1.0
-    same = output(module, x_ND, (2, 2))[:2], output(module, other, (2, 2))[:2]
-    return None if torch.allclose(*same, atol=1e-5) else "a token of another sequence changes the answer"
-
-
-def _causal(mine: Candidate) -> str | None:
-    _, module = filled(GroupedQueryAttention, mine, 4, GROUPED[2])
-    x_ND = normal(4, 4, seed=9)
-    other = x_ND.clone()
-    other[3] += 1.0
-    change_N = (output(module, x_ND, (4,)) - output(module, other, (4,))).abs().amax(-1)
-    return "a later token changes the answer of earlier ones" if bool((change_N[:3] > 1e-5).any()) else None
-
-
-def _positions(mine: Candidate) -> str | None:
-    """Without rope, what a last token takes does not hang on the order of those before it; with rope it does."""
-    for spec, counts in ((GROUPED[1], False), (GROUPED[2], True)):
-        _, module = filled(GroupedQueryAttention, mine, 4, spec)
-        x_ND = normal(4, 4, seed=9)
-        last = [output(module, x_ND[list(order)], (4,))[-1] for order in ((0, 1, 2, 3), (2, 0, 1, 3))]
-        if torch.allclose(*last, atol=1e-5) == counts:
-            return "`spec.rope` is ignored: order does not count" if counts else "order counts, and there is no rope"
-    return None
-
-
-def _cached(mine: Candidate) -> str | None:
-    case = _law("cached = uncached", GROUPED[2], mine)
-    return None if case is None else f"token by token it gives another answer than at once: {case.got}"
-
-
-def _module(
-    name: str, about: str, ours: type[nn.Module], trials: Callable[[Candidate], Any], spec: Spec, *more: Probe
-) -> Part:
-    return Part(
-        name=name,
-        about=about,
-        ours=ours,
-        positional=2,
-        optional={},
-        trials=trials,
-        probes=(
-            Probe(property="parameters", find=partial(_names, ours=ours, spec=spec)),
-            *more,
-            Probe(property="tokens apart", find=partial(_alone, ours=ours, spec=spec)),
-        ),
-        place=ours.__name__,
-    )
+def inside(part: Part, but: set[str] = FORM) -> tuple[Probe, ...]:
+    return tuple(one for one in part.probes if one.property not in but)
 
 
 PARTS = (
-    _module(
+    module_part(
         "nn.grouped",
         "grouped-query attention as a module",
-        GroupedQueryAttention,
-        _grouped_trials,
-        GROUPED[2],
-        Probe(property="causality", find=_causal),
-        Probe(property="positions", find=_positions),
-        Probe(property="cache", find=_cached),
+        GROUPED,
+        *seen_as(as_attend, inside(attend.PART, NOT_INSIDE)),
     ),
-    _module(
+    module_part("nn.latent", "latent attention (MLA) as a module", LATENT),
+    module_part("nn.native_sparse", "native sparse attention (NSA) as a module", NATIVE),
+    module_part("nn.block_sparse", "attention under a mask of blocks as a module", BLOCKS),
+    module_part("nn.experts", "a mixture of experts as a module", EXPERTS),
+    module_part(
         "nn.gated",
         "the gated feed-forward as a module",
-        GatedFeed,
-        partial(_feed_trials, GatedFeed, Gated, gated_oracle),
-        Gated(hidden=5),
+        GATED,
+        *seen_as(as_gate, inside(elementwise.GATE)),
+        oracle=gated_oracle,
     ),
-    _module(
+    module_part(
         "nn.plain",
         "the plain feed-forward as a module",
-        PlainFeed,
-        partial(_feed_trials, PlainFeed, Plain, plain_oracle),
-        Plain(hidden=5),
+        PLAIN,
+        *seen_as(as_activate, inside(elementwise.ACTIVATE)),
+        oracle=plain_oracle,
     ),
-    _module(
-        "nn.rms_norm",
-        "RMS norm as a module",
-        RMSNormModule,
-        partial(_norm_trials, RMSNormModule, (RMSNorm(), RMSNorm(eps=0.5), RMSNorm(offset=1.0))),
-        RMSNorm(),
-    ),
-    _module(
-        "nn.layer_norm",
-        "layer norm as a module",
-        LayerNormModule,
-        partial(_norm_trials, LayerNormModule, (LayerNorm(), LayerNorm(eps=0.5), LayerNorm(bias=False))),
-        LayerNorm(),
-    ),
+    module_part("nn.rms_norm", "RMS norm as a module", RMS, *seen_as(as_rms_norm, inside(norm.RMS))),
+    module_part("nn.layer_norm", "layer norm as a module", LAYER, *seen_as(as_layer_norm, inside(norm.LAYER))),
 )

@@ -19,6 +19,7 @@ from cutaway.ops.attend import attend_readable
 from cutaway.ops.visible import Visible
 
 WIDTH = 5
+HIDDEN = 200.0  # of logarithms of weights: scores here are some units
 ONE = Visible(queries=(1,), keys=(WIDTH,))
 
 
@@ -32,9 +33,16 @@ def _read(attend: Candidate, scale: float, softcap: float | None = None, size: f
     return products_S - products_S[0], logs_S - logs_S[0]
 
 
+def _all_seen(read: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The same; ValueError, which ends a probe, where a key is hidden: then the mask is wrong, and not the scores."""
+    if float(read[1].abs().max()) > HIDDEN:
+        raise ValueError("a key is hidden")
+    return read
+
+
 def _effective(attend: Candidate, scale: float) -> tuple[float, bool]:
     """The factor between products and scores, and whether there is one."""
-    products_S, logs_S = _read(attend, scale)
+    products_S, logs_S = _all_seen(_read(attend, scale))
     factor = float((products_S * logs_S).sum() / products_S.square().sum())
     return factor, float((logs_S - factor * products_S).abs().max()) < 1e-3
 
@@ -107,8 +115,8 @@ def _sum(attend: Candidate) -> str | None:
 
 def _softcap(attend: Candidate) -> str | None:
     cap, scale = 0.6, 0.5
-    _, free_S = _read(attend, scale)
-    _, got_S = _read(attend, scale, cap)
+    _, free_S = _all_seen(_read(attend, scale))
+    _, got_S = _all_seen(_read(attend, scale, cap))
     if close(got_S.float(), free_S.float(), 1e-4):
         return "`softcap` is ignored"
     q, k = normal(1, 1, WIDTH, seed=4), normal(WIDTH, 1, WIDTH, seed=5)

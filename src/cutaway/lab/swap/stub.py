@@ -20,11 +20,8 @@ def stub(part: Part) -> str:
     """A Python file that can be judged at once, and is told "not written yet"."""
     module = sys.modules[part.ours.__module__]
     name = part.name.rpartition(".")[2]
-    tree = ast.parse(textwrap.dedent(inspect.getsource(part.ours))).body[0]
-    assert isinstance(tree, (ast.FunctionDef, ast.ClassDef))
-    tree.name, tree.decorator_list = name, []
-    wanted = _emptied(tree)
-    imports = _imports(module, tree)
+    wanted = _emptied(textwrap.dedent(inspect.getsource(part.ours)), name)
+    imports = _imports(module, ast.parse(wanted))
     said = [f'"""Your own {name}: {part.about}.', "", *_prose(module)]
     said += ["", f"Judge it:     cutaway swap {part.name}=./mine.py:{name} --check"]
     said += [f"Run it:       cutaway swap {part.name}=./mine.py:{name}"] if part.place else []
@@ -38,19 +35,25 @@ def _prose(module: ModuleType) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("Read next")]
 
 
-def _emptied(tree: ast.FunctionDef | ast.ClassDef) -> str:
-    """The definition with `raise NotImplementedError` for every body."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            kept = node.body[:1] if ast.get_docstring(node) is not None else []
-            node.body = [*kept, *ast.parse("raise NotImplementedError").body]
-    if isinstance(tree, ast.ClassDef):
-        tree.body = [one for one in tree.body if _stays(one)]
-    return ast.unparse(ast.fix_missing_locations(tree))
-
-
-def _stays(node: ast.stmt) -> bool:
-    return not isinstance(node, ast.FunctionDef) or node.name in ("__init__", "forward")
+def _emptied(source: str, name: str) -> str:
+    """Our lines under another name, with `raise NotImplementedError` for every body; of a class, what makes and runs
+    it."""
+    tree, lines = ast.parse(source).body[0], source.splitlines()
+    assert isinstance(tree, (ast.FunctionDef, ast.ClassDef))
+    lines[tree.lineno - 1] = lines[tree.lineno - 1].replace(tree.name, name, 1)
+    kept: list[str] = []
+    at = tree.lineno - 1
+    for node in [tree] if isinstance(tree, ast.FunctionDef) else tree.body:
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        begins = min([node.lineno, *(one.lineno for one in node.decorator_list)]) - 1
+        kept += lines[at : max(begins, at)]
+        if node is tree or node.name in ("__init__", "forward"):
+            first = node.body[0]
+            head = first.end_lineno if ast.get_docstring(node) is not None else first.lineno - 1
+            kept += [*lines[node.lineno - 1 : head], " " * first.col_offset + "raise NotImplementedError"]
+        at = node.end_lineno or at
+    return "\n".join(kept).rstrip()
 
 
 def _imports(module: ModuleType, tree: ast.AST) -> list[str]:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
-from cutaway.lab.swap import adam, attend, choose, elementwise, modules, multiply, norm, rotate
+from cutaway.lab.swap import adam, attend, attend_blocks, choose, dispatch, elementwise, modules, multiply, norm, rotate
 from cutaway.lab.swap.part import Part
 
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
         attend.PART,
+        attend_blocks.PART,
         rotate.PART,
         norm.RMS,
         norm.LAYER,
         elementwise.ACTIVATE,
         elementwise.GATE,
         multiply.PART,
+        dispatch.PART,
         choose.PART,
         adam.ADAM,
         adam.ADAMW,
