@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def reproduce(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Cards; --list names them.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Cards; --list names them.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All cards, one after the other.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="What there is, and how long each takes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,

@@ -29,6 +29,10 @@ def test_every_card_says_where_its_claim_stands():
         assert re.search(r"\b(19|20)\d\d\b|README", card.source), card.source
 
 
+def test_all_of_them_take_less_than_a_quarter_of_an_hour():
+    assert sum(card.seconds for card in CARDS.values()) <= 10 * 60  # of two idle cores; others may be half as fast
+
+
 def test_an_unknown_card_is_met_with_the_nearest():
     with pytest.raises(NotFound, match="adam-bias-correction"):
         find("adam-bias")

@@ -90,6 +90,7 @@ def _compute() -> tuple[Finding, ...]:
             ours = _share(reading, counting, OVERLAPPING)
             expected = Near(value=float((name, counting) in RIGHT))
             findings.append(Finding(what=f"{name}, {counting.written}", expected=expected, ours=ours))
+    findings.sort(key=lambda one: -one.ours)  # what is right stands first
     for name, base in (("first reading, +m+n", 0), ("second reading, -m-n", 1), ("ours, +m-n", 0)):
         both = min(_share(READINGS[name], one, APART) for one in COUNTINGS if one.base == base)
         what = f"{name}, counted from {base} by either, where compressed blocks do not overlap"
