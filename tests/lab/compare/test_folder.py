@@ -81,6 +81,12 @@ def test_a_torn_last_line_is_measured_again(tmp_path):
         Squares.asked.clear()
         assert len(run(tmp_path, 1, 2)) == 2 and Squares.asked == [2]
         assert place.read_bytes() == whole
+    place.write_bytes(whole[:-5])
+    value = Squares(numbers=(1, 2))
+    for cell, *_ in measured(value, folder := Folder.begin(tmp_path, value)):
+        if cell.key == "square 2":
+            break
+    assert list(folder.figures()) == ["square 1", "square 2"], "a line does not go on where a torn one ended"
     place.write_bytes(b"no line\n" + whole)
     with pytest.raises(BadInput, match=r"cells\.jsonl: line 1"):
         run(tmp_path, 1, 2)
