@@ -56,7 +56,7 @@ def test_a_head_too_wide_is_refused(device):
 
 FAULTS = [
     ("column_K ^ 1 if INTERLEAVED else half_K", "half_K"),
-    ("tl.where(column_K < W, partner_K, column_K)", "partner_K"),
+    ("mask=turning_MK, other=1.0", "mask=turning_MK, other=0.0"),
     ("tl.sum(x_MK * x_MK, 1) / K + EPS", "tl.sum(x_MK * x_MK, 1) / BLOCK + EPS"),
     ("1.0 / tl.sqrt(tl.sum(x_MK * x_MK, 1) / K + EPS)", "1.0 / (tl.sqrt(tl.sum(x_MK * x_MK, 1) / K) + EPS)"),
     ("other_MK * scale_M[:, None] * other_gain_K", "other_MK * scale_M[:, None] * gain_K"),

@@ -60,4 +60,4 @@ FAULTS = [
 def test_the_checks_catch_a_kernel_with_a_fault(device, spoilt, file, right, wrong):
     attend = spoilt(file, right, wrong)("paged").attend_paged
     with pytest.raises(AssertionError, match="output"):
-        check_paged(on(device, attend))
+        check_paged(on(device, attend), (CASES[8], *CASES[2:8]))

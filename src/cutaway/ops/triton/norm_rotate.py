@@ -34,10 +34,9 @@ ROWS = 16
 
 @triton.jit
 def other_of_pair(column_K, W: tl.constexpr, INTERLEAVED: tl.constexpr):
-    """Where the partner of each number stands; those beyond W have none and name themselves."""
+    """Where the partner of each number stands; those from W on have none, and whoever asks masks them."""
     half_K = tl.where(column_K < W // 2, column_K + W // 2, column_K - W // 2)
-    partner_K = column_K ^ 1 if INTERLEAVED else half_K  # interleaved: 0 and 1, 2 and 3, ...
-    return tl.where(column_K < W, partner_K, column_K)
+    return column_K ^ 1 if INTERLEAVED else half_K  # interleaved: 0 and 1, 2 and 3, ...
 
 
 @triton.jit
