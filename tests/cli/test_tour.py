@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from cutaway.base.errors import NotFound
-from cutaway.cli import lesson, machine, measure
+from cutaway.cli import lesson, machine, measure, own_part
 from cutaway.cli import tour as module
 from cutaway.cli.main import main
+from cutaway.cli.streaming import Reading
 from cutaway.infer.answer import Piece
 from cutaway.lab.bound import Bound
 from cutaway.weights import corpora, shelf
@@ -31,6 +32,8 @@ def ready(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "_compiler", lambda: None)
     monkeypatch.setattr(module, "MOST_TOKENS", 6)
     monkeypatch.setattr(corpora, "located", lambda name: str(tmp_path / "no corpus"))
+    monkeypatch.setattr(own_part, "_verdict", lambda folder, name, text, threads: f"{name}: judged")
+    monkeypatch.setattr(own_part, "_answer", lambda *given: Reading())
     monkeypatch.setattr(lesson, "_learn", lambda folder, say: ("xqz", "words", "'Tis the east.", 7))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -43,7 +46,7 @@ def test_the_whole_tour(ready, capsys):
     titles = [f"{number}/{len(module.STOPS)}  {stop.title}" for number, stop in enumerate(module.STOPS, start=1)]
     places = [out.index(title) for title in titles]
     assert places == sorted(places)
-    assert out.count("\n> ") == 4 and "> What is the capital of France?\n" in out
+    assert out.count("\n> ") == 5 and "> What is the capital of France?\n" in out
     assert "tokens/s" in out and "GB/s" in out and str(ready / "cutaway-tour.html") in out.replace("\n", "")
     page = (ready / "cutaway-tour.html").read_text(encoding="utf-8")
     for text in ("What is the capital of France?", "用中文介绍一下你自己。", "blocks.0-2", "<svg", "cutaway chat"):

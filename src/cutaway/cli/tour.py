@@ -39,6 +39,7 @@ GO_ON = (
     ("cutaway chat", "talk with it yourself"),
     (f"cutaway open {MODEL} --part blocks.3.mixer", "one part and the numbers in it"),
     (f'cutaway open {MODEL} --prompt "The sky is"', "what any text does inside"),
+    ("cutaway swap --list", "parts that yours can take the place of, in the real model"),
     ("cutaway explain", "what each part is, with its equation, paper and cost"),
     (f"cutaway generate {MODEL} - < FILE", "continue a text"),
     ("cutaway train nano", "train a small model from raw text, in about three minutes"),
@@ -76,7 +77,7 @@ def tour(
     ] = Path(PAGE),
     train: Annotated[bool, typer.Option("--train/--no-train", help="Also train a small model, for a minute.")] = True,
 ) -> None:
-    """See it all in a few minutes: get, open and ask a model.
+    """See it all in a few minutes: open, ask, train a model.
 
     Nothing is asked. At the end there is a page to keep, in the current folder or at --out.
     """
@@ -260,6 +261,18 @@ def _tail(lens: Lens, place: int) -> str:
     return "".join(lens.pieces[max(0, lens.places[place] - 4) : lens.places[place] + 1])
 
 
+def put_in_a_part(visit: Visit) -> None:
+    import torch
+
+    from cutaway.cli import threads
+    from cutaway.cli.own_part import own_part
+
+    model = shelf.path_of(MODEL)
+    many = threads.wanted(visit.context) or torch.get_num_threads()
+    section = own_part(MODEL if model is None else str(model), many, FRANCE, _say)
+    visit.sections += [section] if section is not None else []
+
+
 def train_one(visit: Visit) -> None:
     from cutaway.cli.lesson import lesson
 
@@ -287,5 +300,6 @@ STOPS: tuple[Stop, ...] = (
     Stop(title="Talk with it", see=ask),
     Stop(title="How fast, and what bounds it", see=measure_bound),
     Stop(title="Look inside while it reads", see=look_inside),
+    Stop(title="Put a part of your own into it", see=put_in_a_part),
     Stop(title="Train a small one from raw text, and talk to it", see=train_one),
 )
