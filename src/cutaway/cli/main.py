@@ -30,6 +30,9 @@ COMMANDS = {
     "open": Entry(module="cutaway.cli.open", function="open_model", help="Show every part of a model."),
     "explain": Entry(module="cutaway.cli.explain", function="explain", help="What a part is, and what it costs."),
     "generate": Entry(module="cutaway.cli.generate", function="generate", help="Continue a text."),
+    "decode": Entry(
+        module="cutaway.cli.decode", function="decode", help="Ways of choosing tokens, step by step, side by side."
+    ),
     "logits": Entry(module="cutaway.cli.logits", function="logits", help="The likeliest next tokens after a text."),
     "data": Entry(module="cutaway.cli.data", function="app", help="Prepare a corpus to train on, and look at one."),
     "tokenize": Entry(

@@ -7,8 +7,8 @@ Read next: infer/beams.py (which beginnings), infer/targets.py and infer/prompte
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -49,15 +49,16 @@ def greedy(targets: Texts, sources: Sequence[Sequence[int]], *, most: int, ends:
         logits_BV = targets.feed([written[one].tokens[-1] for one in going])
 
 
-def beam_search(
+def beam_steps(
     texts: Texts,
     sources: Sequence[Sequence[int]],
     searches: Sequence[Beams],
     *,
     of: Sequence[int] | None = None,
     rule: Rule | None = None,
-) -> None:
-    """Runs the searches to their ends; their results are in them. All run side by side, each as if alone.
+) -> Iterator[None]:
+    """Runs the searches to their ends, yielding after each step; their results are in them. All run side by side, each
+    as if alone.
 
     `of`: the source of each search, None for one search a source; the groups of a source stand in their order.
     `rule`: what becomes of the logprobs (V,) behind a beginning.
@@ -82,11 +83,18 @@ def beam_search(
             if not search.done:
                 rows += [first + beam.row for beam in search.running]
             first += logits_KV.shape[0]
+        yield
         going = [(search, source) for search, source in going if not search.done]
         if not going:
             return
         texts.select(rows)
         logits_BV = texts.feed([beam.tokens[-1] for search, _ in going for beam in search.running])
+
+
+def beam_search(texts: Texts, sources: Sequence[Sequence[int]], searches: Sequence[Beams], **told: Any) -> None:
+    """`beam_steps` to their end."""
+    for _ in beam_steps(texts, sources, searches, **told):
+        pass
 
 
 def continuations(search: Beams, logprobs_KV: Tensor) -> list[Beam]:
