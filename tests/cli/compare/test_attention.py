@@ -76,7 +76,7 @@ def test_stopped_it_goes_on(monkeypatch, asked, capsys):
     monkeypatch.setattr(attention, "ask", stopped)
     assert main([*ORDER, "--threads", "1"]) == 130
     captured = capsys.readouterr()
-    assert "interrupted: 2 cells are left" in captured.err and captured.out == ""
+    assert "interrupted: 2 cells left" in captured.err and captured.out == ""
     monkeypatch.setattr(attention, "ask", there)
     assert main([*ORDER, "--threads", "1"]) == 0
     assert "2 of 4 are there already" in capsys.readouterr().err and len(asked) == 4

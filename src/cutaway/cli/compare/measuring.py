@@ -87,7 +87,7 @@ def compare(
                 if fresh:
                     done()
     except KeyboardInterrupt:
-        say(f"interrupted: {len(opened.missing(comparison))} cells are left; the same command goes on with them")
+        say(f"interrupted: {_cells(len(opened.missing(comparison)))} left; the same command goes on from here")
         raise
     tables, page = comparison.tables(figures), opened.path / PAGE
     if out is not None:
@@ -107,10 +107,14 @@ def _say_what_is_to_do(folder: Folder, comparison: Comparison, missing: Sequence
         return
     seconds = duration(sum(cell.seconds for cell in missing))
     there = f"; {total - len(missing)} of {total} are there already" if len(missing) < total else ""
-    say(f"{len(missing)} cells to measure, about {seconds} on two free cores{there}")
+    say(f"{_cells(len(missing))} to measure, about {seconds} on two free cores{there}")
     other = folder.elsewhere(here) if there else None
     if other is not None:
         say(f"those were measured elsewhere: {other} is not the same here")
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell{'s' * (count != 1)}"
 
 
 @contextmanager
