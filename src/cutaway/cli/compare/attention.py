@@ -12,6 +12,7 @@ import typer
 from cutaway.base.cores import cores
 from cutaway.cli import threads
 from cutaway.cli.compare.measuring import AsJson, Out, Run, compare, tokens, words
+from cutaway.cli.compare.trained import SEEDS, STEPS, Corpus, Seeds, Steps, setting
 from cutaway.cli.options import Attend
 
 PARTS = "mha,gqa:2,mqa,mla:64,window:256,nsa"
@@ -35,6 +36,12 @@ def attention(
     heads: Annotated[int, typer.Option(help="Query heads.")] = 8,
     seed: Annotated[int, typer.Option(help="Of weights and inputs.")] = 0,
     attend: Attend = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Also train small models: the loss on text, passkeys and recall.")
+    ] = False,
+    corpus: Corpus = "shakespeare",
+    steps: Steps = STEPS,
+    seeds: Seeds = SEEDS,
     folder: Run = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -44,8 +51,9 @@ def attention(
     One layer alone, in float32 on the processor, each part at each context in a process of its own. Times want a
     machine that does nothing else. Stopped, the same command goes on; done, it shows its folder.
     """
-    threads.yield_when_busy()
+    threads.apply(context) if train else threads.yield_when_busy()  # what is trained runs here, the layers elsewhere
     from cutaway.lab.compare.attention import AttentionComparison
+    from cutaway.lab.compare.attention_training import AttentionTraining
 
     comparison = AttentionComparison(
         parts=words(parts, "--parts"),
@@ -55,5 +63,6 @@ def attention(
         threads=threads.wanted(context) or cores(),
         seed=seed,
         attend=attend,
+        train=AttentionTraining(setting=setting(corpus, steps, seeds)) if train else None,
     )
     compare("attention", comparison, folder, out=out, as_json=as_json, timed=True)

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import typer
 
+from cutaway.cli.compare.activations import activations
 from cutaway.cli.compare.attention import attention
+from cutaway.cli.compare.experts import experts
 from cutaway.cli.compare.measuring import HELP
+from cutaway.cli.compare.norms import norms
+from cutaway.cli.compare.positions import positions
 from cutaway.cli.compare.tokenizers import tokenizers
 from cutaway.cli.console import results
 
@@ -24,4 +28,8 @@ def _start(context: typer.Context) -> None:
 
 
 app.command(context_settings=HELP)(attention)
+app.command(context_settings=HELP)(positions)
+app.command(context_settings=HELP)(norms)
+app.command(context_settings=HELP)(activations)
+app.command(context_settings=HELP)(experts)
 app.command(context_settings=HELP)(tokenizers)

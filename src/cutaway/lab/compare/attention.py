@@ -14,6 +14,7 @@ from cutaway.base.errors import BadInput
 from cutaway.base.seeds import LIMIT
 from cutaway.lab.compare import attention_page
 from cutaway.lab.compare.alone import ask
+from cutaway.lab.compare.attention_training import AttentionTraining
 from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table
 from cutaway.lab.compare.layer import SECONDS
 from cutaway.lab.compare.mixers import Mixer, Shape, mixer, rate
@@ -28,7 +29,7 @@ LONGEST = 1 << 22  # tokens; more would only fail, hours later
 @dataclass(frozen=True, kw_only=True)
 class AttentionComparison:
     """`parts`: names as in lab/compare/mixers.py; `contexts`: tokens; `attend`: the form that runs, None for the fast
-    one; `threads`: processor threads of each cell."""
+    one; `threads`: processor threads of each cell; `train`: what is learned with each, too."""
 
     parts: tuple[str, ...] = PARTS
     contexts: tuple[int, ...] = CONTEXTS
@@ -37,6 +38,7 @@ class AttentionComparison:
     threads: int = 2
     seed: int = 0
     attend: str | None = None
+    train: AttentionTraining | None = None
 
     def __post_init__(self) -> None:
         for name in ("parts", "contexts"):
@@ -52,13 +54,15 @@ class AttentionComparison:
         choose_attend(self.attend)
         for part in self.parts:
             mixer(part, self.shape)
+        if self.train is not None:
+            self.train.check(self.parts, self.shape)
 
     @property
     def shape(self) -> Shape:
         return Shape(dim=self.dim, heads=self.heads, longest=max(self.contexts))
 
     def cells(self) -> tuple[Cell, ...]:
-        """One for each part and context."""
+        """One for each part and context, then what is trained."""
         cells = []
         for part in self.parts:
             value = mixer(part, self.shape)
@@ -72,7 +76,7 @@ class AttentionComparison:
                         measure=partial(self._measure, part, context),
                     )
                 )
-        return tuple(cells)
+        return (*cells, *(() if self.train is None else self.train.cells(self.parts, self.shape, self.seed)))
 
     def _measure(self, part: str, context: int) -> Figures:
         value = mixer(part, self.shape)
@@ -100,7 +104,10 @@ class AttentionComparison:
         return value.cost(self.dim, context, context).flops
 
     def tables(self, measured: Measured) -> tuple[Table, ...]:
-        return (attention_page.table(self.parts, self.contexts, measured),)
+        table = attention_page.table(self.parts, self.contexts, measured)
+        if self.train is None:
+            return (table,)
+        return table, *self.train.tables(self.parts, self.shape, self.seed, measured)
 
     def page(self, measured: Measured) -> str:
         lead = (
@@ -110,4 +117,6 @@ class AttentionComparison:
             "logarithmic: a slope of one means twice as much for twice the context.",
         )
         sections = attention_page.sections(self.parts, self.contexts, measured)
+        if self.train is not None:
+            sections += self.train.sections(self.parts, self.shape, self.seed, measured)
         return attention_page.page("Attention compared", lead, sections)

@@ -7,6 +7,15 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from cutaway.lab.compare.activations import ActivationComparison
 from cutaway.lab.compare.attention import AttentionComparison
+from cutaway.lab.compare.attention_training import AttentionTraining
+from cutaway.lab.compare.experts import ExpertComparison
+from cutaway.lab.compare.norms import Deep, NormComparison
+from cutaway.lab.compare.positions import PositionComparison
+from cutaway.lab.compare.probes import Passkey, Probing, Recall
+from cutaway.lab.compare.training import Setting
 
-VALUES = MappingProxyType({one.__name__: one for one in (AttentionComparison,)})
+COMPARISONS = (AttentionComparison, ActivationComparison, ExpertComparison, NormComparison, PositionComparison)
+INNER = (AttentionTraining, Deep, Passkey, Probing, Recall, Setting)
+VALUES = MappingProxyType({one.__name__: one for one in (*COMPARISONS, *INNER)})
