@@ -10,6 +10,7 @@ import typer
 from cutaway.cli.compare.activations import activations
 from cutaway.cli.compare.attention import attention
 from cutaway.cli.compare.experts import experts
+from cutaway.cli.compare.length import length
 from cutaway.cli.compare.measuring import HELP
 from cutaway.cli.compare.norms import norms
 from cutaway.cli.compare.positions import positions
@@ -32,4 +33,5 @@ app.command(context_settings=HELP)(positions)
 app.command(context_settings=HELP)(norms)
 app.command(context_settings=HELP)(activations)
 app.command(context_settings=HELP)(experts)
+app.command(context_settings=HELP)(length)
 app.command(context_settings=HELP)(tokenizers)
