@@ -14,6 +14,7 @@ from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.relative_bias import RelativeBias
+from cutaway.ops import cross_entropy
 from cutaway.train.fit import fit
 from cutaway.train.objectives.seq2seq import SequenceToSequence, paired
 from cutaway.train.objectives.spans import Spans
@@ -80,6 +81,27 @@ def small():
     )
     torch.manual_seed(0)
     return EncoderDecoder(vocab=24, dim=32, encoder=encoder, decoder=decoder, ends=(1,)).build()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_in_chunks_it_is_what_all_scores_at_once_give(smoothing, monkeypatch):
+    torch.manual_seed(0)
+    module, given = small().double(), batch()
+    weights = list(module.parameters())
+
+    class Whole(torch.nn.Module):
+        """The same scores from a module that is not known to have a head: they come at once."""
+
+        def forward(self, *told, **more):
+            return module(*told, **more)
+
+    whole = SequenceToSequence(smoothing=smoothing)(Whole(), given)
+    monkeypatch.setattr(cross_entropy, "SMALL", 0)
+    monkeypatch.setattr(cross_entropy, "CHUNK", 2 * module.spec.vocab)  # two rows of six at once
+    chunks = SequenceToSequence(smoothing=smoothing)(module, given)
+    torch.testing.assert_close(chunks.total, whole.total)
+    slopes = [torch.autograd.grad(loss.total, weights, allow_unused=True) for loss in (chunks, whole)]
+    torch.testing.assert_close(*slopes)
 
 
 def copying(seed):
