@@ -14,6 +14,9 @@ from cutaway.infer.scheduler import Limits
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import CacheView
 from cutaway.nn.stream import Stream
+from cutaway.ops.attend import attend_readable
+from cutaway.ops.paged import attend_paged_readable
+from cutaway.ops.visible import Visible
 
 STREAMS = (
     Stream("all", (2, 3)),
@@ -154,6 +157,41 @@ def test_a_state_cannot_be_cut():
     view.advance((3,))
     with pytest.raises(CutawayError, match="restore a snapshot"):
         view.truncate(0, 2)
+
+
+@pytest.mark.parametrize(("name", "window"), [("key", None), ("near_key", 5)])
+def test_a_paged_kernel_finds_the_rows_where_they_lie(name, window):
+    """Attention over pages is attention over the rows that are read."""
+    torch.manual_seed(0)
+    kept = (Stream("key", (2, 4)), Stream("near_key", (2, 4), last=5))
+    cache = PagedCache((kept,), LIMITS)
+    counts, view = (9, 2, 14), None
+    for owner in range(3):
+        cache.tables.open(owner)
+    for step in (counts, (1, 1, 1)):
+        view = cache.begin(range(3), step)
+        for stream in kept:
+            view.append(0, stream.name, torch.randn(sum(step), 2, 4), step)
+        rows_SGK, seen_S = view.read(0, name)
+        pages_PCGK, table_BM, lengths_B = view.where(0, name)
+        view.advance(step)
+        for owner, length in enumerate(view.lengths):
+            cache.tables.settle(owner, length)
+    q_BHK = torch.randn(3, 4, 4)
+    see = Visible(queries=(1, 1, 1), keys=seen_S, window=window)
+    plain = attend_readable(q_BHK, rows_SGK, rows_SGK, see, scale=0.5)
+    paged = attend_paged_readable(q_BHK, pages_PCGK, pages_PCGK, table_BM, lengths_B, scale=0.5, window=window)
+    # Hidden keys make a row of scores longer, and its sum another order.
+    assert torch.allclose(plain, paged, atol=1e-6)
+
+
+def test_rows_that_are_not_one_a_token_have_no_place_for_a_kernel():
+    cache = PagedCache(((*STREAMS, STATE),), LIMITS)
+    cache.tables.open(0)
+    view = cache.begin((0,), (3,))
+    for name in ("far", "state"):
+        with pytest.raises(BadInput, match="no row for each token"):
+            view.where(0, name)
 
 
 def test_rows_that_the_pass_does_not_make_are_refused():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from cutaway.base.errors import BadInput
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.request import Request
 from cutaway.infer.runner import Runner, Weights
@@ -65,6 +66,12 @@ def test_a_module_that_is_trained_meanwhile_drops_nothing_and_stays_in_training(
         scheduler.cancel(sequence)
     assert torch.equal(*logits)
     assert all(part.training == training for part in module.modules())
+
+
+def test_less_than_float32_is_refused_where_no_text_may_part():
+    with pytest.raises(BadInput, match=r"float32, this model computes in torch\.bfloat16"):
+        Runner(model().bfloat16(), LIMITS, FAST, deterministic=True)
+    Runner(model().bfloat16(), LIMITS, FAST)
 
 
 def test_every_way_of_writing_weights_shows():

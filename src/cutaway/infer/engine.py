@@ -113,7 +113,7 @@ class Engine:
             wide_XV = logits_XV.float()
             total_X = wide_XV.logsumexp(-1)
             best_X = logits_XV.argmax(-1).tolist()
-            sound_X = wide_XV.isfinite().all(-1).tolist()
+            sound_X = total_X.isfinite().tolist()  # NaN or infinity among the logits shows in their sum
             written = []
             for row, sequences in enumerate(choosing):
                 for sequence in sequences:

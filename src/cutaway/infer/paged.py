@@ -128,6 +128,7 @@ class PagedView:
         self._written: dict[tuple[int, int], tuple[Tensor, tuple[int, ...]]] = {}
         self._read: dict[tuple[int, int, int | None, int], tuple[Tensor, tuple[int, ...]]] = {}
         self._states: dict[int, Tensor] = {}
+        self._tables: dict[int, Tensor] = {}
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -156,6 +157,22 @@ class PagedView:
             found = self._read[key] = self._slots(place, spans)
         slots_S, counts = found
         return pages.flatten(0, 1).index_select(0, slots_S), counts
+
+    def where(self, layer: int, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """The same rows where they lie, as a paged kernel takes them (ops/paged.py): pages (P, C, ...), each sequence's
+        table of them (B, M), 0 where one is not held, and the rows (B,) that it has. Of streams with a row a token."""
+        place = layer, name
+        if self.cache.streams[place].every != 1 or self.cache.streams[place].per != "token":
+            raise BadInput("has no row for each token", field=name)
+        pool = self.cache.pool[place]
+        if pool not in self._tables:
+            rows = [self.tables.rows(owner, pool) for owner in self.owners]
+            table = np.zeros((len(rows), max(map(len, rows), default=0)), dtype=np.int64)
+            for row, pages in zip(table, rows, strict=True):
+                row[: len(pages)] = np.maximum(pages, 0)
+            self._tables[pool] = torch.from_numpy(table).to(self.cache.device)
+        ends = [length + count for length, count in zip(self._lengths, self.counts, strict=True)]
+        return self.cache.pages[place], self._tables[pool], torch.tensor(ends, device=self.cache.device)
 
     def replace(self, layer: int, name: str, rows: Tensor, counts: tuple[int, ...] | None = None) -> None:
         place = layer, name

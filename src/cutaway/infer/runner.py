@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.errors import BadInput
 from cutaway.infer.paged import PagedCache, PagedView
 from cutaway.infer.rounded import Rounded
 from cutaway.infer.scheduler import Limits, Plan
@@ -37,6 +38,9 @@ class Runner:
         self.deterministic = deterministic
         self.forms = forms
         if deterministic:
+            if self.dtype.itemsize < 4:
+                said = f"is promised for float32, this model computes in {self.dtype}: texts may part at near ties"
+                raise BadInput(said, field="deterministic")
             # Nothing is chosen by the size of a pass.
             self.forms = replace(forms, multiply=multiply_readable, narrow=never, absorb=lambda cheaper: True)
         linear = [part.packed.format.name for part in module.modules() if isinstance(part, QuantisedLinear)]
