@@ -91,7 +91,8 @@ def beside(pictures: Sequence[str]) -> str:
 def legend(names: Sequence[str]) -> str:
     """The colour of each line, by its place."""
     marks = (f'<span style="color:{Line(name="", points=(), place=at).colour}">■</span>' for at in range(len(names)))
-    shown = (f"{mark} {escape(name)}" for mark, name in zip(marks, names, strict=True))
+    whole = '<span style="white-space:nowrap">{} {}</span>'
+    shown = (whole.format(mark, escape(name)) for mark, name in zip(marks, names, strict=True))
     return f"<p>{' &#160; '.join(shown)}</p>"
 
 

@@ -24,7 +24,9 @@ def asked(monkeypatch, tmp_path):
     return orders
 
 
-def test_a_table_a_page_and_a_folder(asked, tmp_path, capsys):
+def test_a_table_a_page_and_a_folder(asked, tmp_path, capsys, monkeypatch):
+    typed = ["cutaway", *ORDER, "--run", "/home/me/x", "--out=/home/me/y.md", "--threads", "1"]
+    monkeypatch.setattr("sys.argv", typed)
     assert main([*ORDER, "--threads", "1", "--out", "out/table.md"]) == 0
     captured = capsys.readouterr()
     lines = [line.split() for line in captured.out.splitlines()]
@@ -37,6 +39,8 @@ def test_a_table_a_page_and_a_folder(asked, tmp_path, capsys):
     folder = tmp_path / "comparisons" / "attention"
     assert {path.name for path in folder.iterdir()} >= {"comparison.json", "cells.jsonl", "page.html"}
     written = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert written.startswith("# Attention compared, 20")
+    assert "/home/me" not in written and "--dim 64 --heads 4 --threads 1`" in written
     assert "| mha | 64 |" in written and "torch" in written
     assert (tmp_path / "out" / "table.html").read_bytes() == (folder / "page.html").read_bytes()
 

@@ -91,7 +91,7 @@ def compare(
         raise
     tables, page = comparison.tables(figures), opened.path / PAGE
     if out is not None:
-        _write(expand(out), opened, tables, page)
+        _write(expand(out), kind, opened, tables, page)
     if as_json:
         show_json({"comparison": opened.card["comparison"], "cells": figures})
     else:
@@ -111,6 +111,18 @@ def _say_what_is_to_do(folder: Folder, comparison: Comparison, missing: Sequence
     other = folder.elsewhere(here) if there else None
     if other is not None:
         say(f"those were measured elsewhere: {other} is not the same here")
+
+
+def _asked(arguments: Sequence[str]) -> list[str]:
+    """What was typed, without where it is written to."""
+    kept: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word in ("--run", "--out"):
+            next(words, None)
+        elif not word.startswith(("--run=", "--out=")):
+            kept.append(word)
+    return kept
 
 
 def _cells(count: int) -> str:
@@ -156,12 +168,12 @@ def show(table: Table) -> None:
         say(table.note)
 
 
-def _write(path: Path, folder: Folder, tables: Sequence[Table], page: Path) -> None:
+def _write(path: Path, kind: str, folder: Folder, tables: Sequence[Table], page: Path) -> None:
     """The tables as Markdown with what they were measured by and on, and the page beside it."""
     versions = ", ".join(f"{name} {number}" for name, number in folder.card["versions"].items())
-    command = shlex.join(["cutaway", *sys.argv[1:]])
+    command = shlex.join(["cutaway", *_asked(sys.argv[1:])])
     machine = f"{folder.card['hardware'].get('processor')}, {folder.card['hardware'].get('cores')} cores"
-    head = f"# {path.stem}\n\n`{command}`; {date.today()}; {machine}; {versions}.\n\n"
+    head = f"# {kind.capitalize()} compared, {date.today()}\n\n`{command}`; {machine}; {versions}.\n\n"
     with atomic(path) as partial:
         partial.write_text(head + "\n".join(table.markdown() for table in tables), encoding="utf-8")
     with atomic(path.with_suffix(".html")) as partial:
