@@ -130,7 +130,8 @@ def opened(path: str) -> None:
 def copies(module: nn.Module) -> int:
     """Bytes of all matrices as they were repacked for fast products."""
     packed = [part for part in module.modules() if isinstance(part, Packed)]
-    packed += [part.joined for part in module.modules() if isinstance(part, Fan) and part.joined is not None]
+    fans = [fan for part in module.modules() if isinstance(fan := getattr(part, "fan", None), Fan)]
+    packed += [fan.joined for fan in fans if fan.joined is not None]
     kept = [copy for part in packed for copy in part.copies.values()]
     return sum(value.nbytes for copy in kept for value in vars(copy).values() if isinstance(value, torch.Tensor))
 

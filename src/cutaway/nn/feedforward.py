@@ -107,8 +107,9 @@ class GatedFeed(nn.Module):
         self.down = Linear(spec.hidden, dim, bias=spec.bias)
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
-        gate_NF, up_NF = self.fan(x_ND, context, self.gate, self.up)
+        own: Any = self._modules  # as in nn/block.py
+        gate_NF, up_NF = self.fan(x_ND, context, own["gate"], own["up"])
         hidden_NF = context.forms.gate(gate_NF, up_NF, self.spec.activation)
         if self.spec.dropout and self.training:
             hidden_NF = F.dropout(hidden_NF, self.spec.dropout)
-        return self.down(hidden_NF, context), {}
+        return own["down"](hidden_NF, context), {}

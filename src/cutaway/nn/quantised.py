@@ -7,6 +7,7 @@ N tokens, flat · V vocabulary · D model dim.   Read next: ops/packed.py, ops/m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,15 +27,17 @@ class QuantisedLinear(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        y = context.forms.multiply(x, self.packed)
+        packed: Any = self._modules["packed"]  # as in nn/block.py
+        y = context.forms.multiply(x, packed)
         return y if self.bias is None else y + self.bias
 
 
-class Fan(nn.Module):
+class Fan:
     """Several linear maps of one input: x (N, inputs) -> one (N, outputs) for each.
 
     Where few rows meet packed maps of one format, one product with all their rows takes the place of several: starting
-    a product costs as much as a small one takes. Everything else goes map by map. It has no parameters of its own.
+    a product costs as much as a small one takes. Everything else goes map by map. It has no parameters of its own, and
+    is no module.
     """
 
     def __init__(self):
@@ -42,7 +45,7 @@ class Fan(nn.Module):
         self.joined: Joined | None = None
         self.maps: tuple[nn.Module, ...] = ()  # those that it was joined from
 
-    def forward(self, x: Tensor, context: Context, *maps: nn.Module) -> Sequence[Tensor]:
+    def __call__(self, x: Tensor, context: Context, *maps: nn.Module) -> Sequence[Tensor]:
         joined = self._join(x, maps)
         if joined is None:
             return [one(x, context) for one in maps]

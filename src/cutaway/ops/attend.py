@@ -27,10 +27,6 @@ RUN = 128
 """Queries that a long prompt is cut into on a CPU; 64 and 256 measured no faster."""
 
 
-ONE = (1,)
-"""The queries of a decoder's step."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Tilewise:
     """A `Bias` of which some queries and keys can be had alone: for a long text the whole of it is too large.
@@ -116,15 +112,15 @@ def attend_sdpa(
     a pass with gradients runs in float32, also under autocast: the kernel's backward pass takes ten times as long in
     bfloat16.
     """
-    halved = q_NHK.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu")
-    if halved and q_NHK.is_cpu and torch.is_grad_enabled():
+    halved = torch.is_grad_enabled() and (q_NHK.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"))
+    if halved and q_NHK.is_cpu:
         with torch.autocast("cpu", enabled=False):
             q, k, v = q_NHK.float(), k_SGK.float(), v_SGK.float()
             y_NHK = attend_sdpa(q, k, v, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
         return y_NHK.to(q_NHK.dtype)
     if softcap is not None:
         return attend_readable(q_NHK, k_SGK, v_SGK, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
-    if see.queries == ONE and bias is None and see.everything(0) and k_SGK.shape == v_SGK.shape:
+    if see.step and bias is None and k_SGK.shape == v_SGK.shape:
         return _step(q_NHK, k_SGK, v_SGK, scale=scale, dropout=dropout)
     alike = _alike(see)
     if len(alike) == 1:

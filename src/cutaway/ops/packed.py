@@ -50,7 +50,8 @@ class Packed(nn.Module):
 
         `exact`: one that rounds nothing to bfloat16.
         """
-        return _few(self, exact)
+        few = None if exact else self.copies.get(Nibbles)
+        return few or _few(self, exact)
 
     def many(self) -> Tensor | None:
         """The weights (R, C) in bfloat16, for products with many rows; None where there is no room to keep them."""
@@ -113,13 +114,12 @@ class Joined:
 
     def few(self, exact: bool = False) -> Few | None:
         """As of `Packed`."""
-        return _few(self, exact)
+        few = None if exact else self.copies.get(Nibbles)
+        return few or _few(self, exact)
 
 
 def _few(packed: Packed | Joined, exact: bool) -> Few | None:
     copies = packed.copies
-    if not exact and Nibbles in copies:
-        return copies[Nibbles]
     for kind in (Bags,) if exact else (Nibbles, Bags):
         if kind in copies:
             return copies[kind]

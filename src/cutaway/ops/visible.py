@@ -9,6 +9,7 @@ T query position · S key position · N queries of all sequences.   Read next: o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,6 +45,11 @@ class Visible:
             raise BadInput(f"must be at least 1, is {self.window}", field="Visible.window")
         if self.sinks and (self.window is None or self.sinks < 0 or not self.causal or self.prefix is not None):
             raise BadInput("go with a causal window and without a prefix", field="Visible.sinks")
+
+    @cached_property
+    def step(self) -> bool:
+        """Whether it is one query of one sequence, which sees all keys: a decoder's step. All layers ask."""
+        return self.queries == (1,) and self.everything(0)
 
     def held(self, index: int) -> int:
         """Keys of this sequence's prefix that are still held."""

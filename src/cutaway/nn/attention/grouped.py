@@ -145,12 +145,14 @@ class GroupedQueryAttention(nn.Module):
         report = {}
         if "attention" in context.want:
             report["entropy_NH"] = entropy(q_NHK, k_SGK, see, scale=self.scale, softcap=spec.softcap, **told)
-        return self.out(y_NHK.flatten(-2).to(x_ND.dtype), context), report
+        own: Any = self._modules  # as in nn/block.py
+        return own["out"](y_NHK.flatten(-2).to(x_ND.dtype), context), report
 
     def _heads(self, x_ND: Tensor, context: Context, wide: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (N, H, K), keys and values (N, G, K); queries and keys normed and turned."""
         heads, kv_heads, head_dim = self.spec.heads, self.spec.kv_heads, self.spec.head_dim
-        maps = (self.query, self.key, self.value)
+        own: Any = self._modules  # as in nn/block.py
+        maps = own["query"], own["key"], own["value"]
         if self.query_norm is None or self.key_norm is None:
             whole = self.fan.whole(x_ND, context, *maps)
             if whole is not None:  # q and k lie side by side, as X = H + G heads, and turn in one go
