@@ -46,6 +46,7 @@ def test_where_training_breaks_is_the_first_that_does_not_learn():
         }
 
     assert comparison.breaks("none", told(2.0, 3.3, 2.0)) == "at 8"
+    assert comparison.breaks("none", told(2.0, 3.25, 2.0)) == "at 8", "so near, it has learned nothing"
     assert comparison.breaks("none", told(2.0, 2.5, None)) == "at 16", "what is no number has broken"
     assert comparison.breaks("none", told(2.0, 2.5, 3.0)) == "not up to 16"
     assert comparison.breaks("none", told(2.0)) == "–"

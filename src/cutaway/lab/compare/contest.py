@@ -21,7 +21,7 @@ from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table
 from cutaway.lab.compare.dots import dot_rows
 from cutaway.lab.compare.training import Adapt, Setting, Text, Trained, built, parameters, train
 from cutaway.lab.page import Section
-from cutaway.lab.plot import Axis, Line, beside, legend, plot
+from cutaway.lab.plot import Axis, Line, legend, plot
 from cutaway.lab.units import counted
 from cutaway.models.decoder import Decoder
 
@@ -111,12 +111,18 @@ def table(names: Sequence[str], setting: Setting, seed: int, measured: Measured,
                 " ".join(f"{one:.3f}" for one in losses) or "–",
             )
         )
+    over = f"; the mean over {setting.seeds} seeds and their standard deviation" if setting.seeds > 1 else ""
     told = (
-        f"Loss: nats a character of text that was kept apart; the mean over {setting.seeds} seeds and their standard "
-        f"deviation. All read {counted(setting.tokens)} characters, with as many weights within 1%."
+        f"Loss: nats a character of text that was kept apart{over}. All read {counted(setting.tokens)} characters, "
+        "with as many weights within 1%."
     )
     columns = ("part", "parameters", "validation loss", "each seed")
     return Table(title=title, columns=columns, rows=tuple(rows), note=f"{told} {note}".strip())
+
+
+def alone(picture: str) -> str:
+    """A plot that has no other beside it, no wider than it is easily read."""
+    return f'<div class="panel" style="max-width: 46rem">{picture}</div>' if picture else ""
 
 
 def lead(setting: Setting, *more: str) -> tuple[str, ...]:
@@ -148,5 +154,5 @@ def sections(names: Sequence[str], setting: Setting, seed: int, measured: Measur
             body=f'<div class="panel">{dots}</div>',
             note="A dot for each seed, a bar at their mean.",
         ),
-        Section(title="On the way", body=legend(names) + beside([plot(lines, across, down)])),
+        Section(title="On the way", body=legend(names) + alone(plot(lines, across, down))),
     ]

@@ -1,7 +1,7 @@
 """Mixtures of experts compared: routers, with and without what keeps them balanced, beside a dense feed of equal work.
 
 Switch (arXiv 2101.03961), section 2; Wang et al. 2024 (arXiv 2408.15664). A name is a router and a way to balance it:
-  softmax   softmax, then top-k, renormalised      top-k   top-k, then softmax (Mixtral)      sigmoid   (DeepSeek-V3)
+  softmax   softmax, then top-k (Switch, Qwen)      top-k   top-k, then softmax (Mixtral)      sigmoid   (DeepSeek-V3)
   +loss     the load-balance loss                  +bias   a bias moved between steps, outside the gradient (sigmoid)
 All use as many weights for one token as the dense model has, within 1%; what a mixture has in idle experts comes on
 top. Measured on held-out text: each layer's load; MaxVio, by how much the busiest expert exceeds an even share; the
@@ -75,7 +75,7 @@ class ExpertComparison:
 
     def _router(self, name: str) -> Router:
         if name == "softmax":
-            return SoftmaxTopK(top_k=self.top_k, renormalise=True)
+            return SoftmaxTopK(top_k=self.top_k)  # renormalised it would be top-k, then softmax
         return TopKSoftmax(top_k=self.top_k) if name == "top-k" else SigmoidTopK(top_k=self.top_k)
 
     def cells(self) -> tuple[Cell, ...]:

@@ -27,7 +27,7 @@ from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table
 from cutaway.lab.compare.contest import Entrant, key
 from cutaway.lab.compare.training import Setting, Text, Trained, matched, parameters
 from cutaway.lab.page import Section, page
-from cutaway.lab.plot import Axis, Line, beside, legend, plot
+from cutaway.lab.plot import Axis, Line, legend, plot
 from cutaway.models.decoder import Decoder
 from cutaway.nn.alibi import Alibi
 from cutaway.nn.attention.grouped import GroupedQuery
@@ -122,7 +122,7 @@ class PositionComparison:
             columns=("positions", *lengths),
             rows=rows,
             note=f"Loss of the last {self.setting.length} tokens of held-out windows, the same ones at every length; "
-            f"trained at {self.setting.length}. Mean and standard deviation over seeds.",
+            f"trained at {self.setting.length}. Of several seeds mean and standard deviation.",
         )
         return beyond, contest.table(self.parts, self.setting, self.seed, measured, "Positions at the trained length")
 
@@ -143,7 +143,7 @@ class PositionComparison:
         picture = plot(lines, across, Axis(title="loss of the last tokens", written=lambda one: f"{one:.2f}"))
         section = Section(
             title="Beyond the trained length",
-            body=legend(ways) + beside([picture]),
+            body=legend(ways) + contest.alone(picture),
             note="The mean over seeds; the band reaches from the lowest to the highest.",
         )
         tables = [table.section() for table in self.tables(measured)]

@@ -38,7 +38,7 @@ from cutaway.weights import corpora
 HELD = 0.1  # of the text, at its end
 POINTS = 40  # of a curve
 CLOSE = 0.01  # by how much of the whole two numbers of weights may differ and be called equal
-FLOPS, BLOCK_SECONDS = 75e9, 0.003  # on two cores of a server: arithmetic, and what a block takes besides at each step
+FLOPS, BLOCK_SECONDS = 60e9, 0.0035  # on two cores of a server: arithmetic, and what a block takes besides at each step
 
 Adapted = tuple[Any, Objective]
 Adapt = Callable[[nn.Module, Any], Adapted]
