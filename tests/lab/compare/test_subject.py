@@ -18,10 +18,10 @@ SMALL = subject("small", SHORT["small"](512), 128)
 
 
 def test_what_is_read_where_nobody_says_otherwise():
-    """Small models far beyond their length, large ones a quarter, and never more than is trained within a window."""
+    """Small models far beyond their length, large ones an eighth, and never more than is trained within a window."""
     assert (SMALL.context, SMALL.lengths, SMALL.passages, SMALL.window) == (1024, (128, 256, 512, 1024), 16, 64)
     large = subject("large", SMOLLM2, 8192)
-    assert (large.context, large.lengths, large.passages, large.window) == (10_240, (2048, 10_240), 1, 1024)
+    assert (large.context, large.lengths, large.passages, large.window) == (9216, (2048, 9216), 1, 1024)
     assert large.variants == tuple(VARIANTS)
     assert subject("small-alibi", SHORT["small-alibi"](512), 128).variants == ("as-is", "window", "window+sinks")
     told = subject("small", SHORT["small"](512), 128, context=300, lengths=(200, 300), variants=("yarn",), sinks=None)

@@ -19,7 +19,7 @@ from cutaway.weights.shelf import SHELF, refuse_mute
 if TYPE_CHECKING:
     from cutaway.models.decoder import Decoder
 
-MODELS = ("small", "small-alibi", "smollm2-135m")
+MODELS = ("small", "small-alibi")
 DEMO = "shakespeare"
 
 
@@ -30,7 +30,7 @@ def length(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="A model, a run, or one of two trained here, small and small-alibi. Again for more.",
+            help="A model, a run, or one of two trained here, small and small-alibi (else both). Again for more.",
         ),
     ] = None,
     text: Annotated[str, typer.Option(metavar="FILE", help="What is read: its last tenth. Or a corpus's name.")] = DEMO,

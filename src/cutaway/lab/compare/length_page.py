@@ -22,7 +22,7 @@ CELL, ROW, LEFT = 64, 26, 44  # pixels: a cell of a grid, its height, room for t
 ABOUT = {
     "as-is": "the model as it is",
     "linear": "positions squeezed evenly (arXiv 2306.15595)",
-    "dynamic-ntk": "a larger base of the rotation, by the context (arXiv 2309.00071, appendix B.1)",
+    "dynamic-ntk": "a larger base of the rotation, that of the whole context from the start (arXiv 2309.00071)",
     "yarn": "slow turns squeezed, fast ones kept, scores sharpened (arXiv 2309.00071)",
     "llama3": "slow turns squeezed, fast ones kept (Llama 3.1)",
     "window": "each token sees the last {window}",
@@ -95,7 +95,7 @@ def _curves(subject: Subject, measured: Measured) -> Section:
     times = "one passage" if subject.passages == 1 else f"the mean of {subject.passages} passages"
     return Section(
         title=f"{subject.model}: perplexity by position",
-        body=f'<div class="panel">{plot(lines, x, y)}</div>',
+        body=f'<div class="panel" style="max-width: 52rem">{plot(lines, x, y)}</div>',
         note=f"Trained at {subject.trained:,} tokens, read at {subject.context:,}; {times}.",
     )
 

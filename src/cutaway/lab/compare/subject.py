@@ -6,7 +6,7 @@ Read next: lab/compare/stretched.py, lab/compare/length.py
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from cutaway.lab.compare.stretched import VARIANTS, WINDOWED, Sizes, variant
 from cutaway.models.decoder import Decoder
 from cutaway.train.run import CARD, Run
 
-RATE = 7e10  # floating-point operations a second, on two cores
+RATE, SCORES = 1.5e11, 8e10  # floating-point operations a second on two cores: of the maps, and of attention
+TOKENS, SECONDS = 2**14, 20.0  # passages, where nobody says how many: up to so many tokens, as long as it is quick
 BESIDE = 8e-6  # seconds a token and layer takes beside them: of a small model, nearly all of its time
 
 
@@ -58,7 +59,7 @@ class Subject:
         spans = [(0, self.context)] + [(depth * length, length) for length in self.lengths for depth in depths]
         tokens = sum(end - start for start, end in spans) * self.passages
         pairs = sum(_pairs(end, most) - _pairs(start, most) for start, end in spans) * self.passages
-        return 1 + (tokens * self.token + pairs * self.pair) / RATE + tokens * BESIDE * self.layers
+        return tokens * self.token / RATE + pairs * self.pair / SCORES + tokens * BESIDE * self.layers
 
 
 def _pairs(length: float, most: int) -> float:
@@ -73,15 +74,15 @@ def key(model: str, name: str) -> str:
 
 
 def subject(model: str, spec: Decoder, trained: int, **told: Any) -> Subject:
-    """A model as it is read where nobody says otherwise: up to eight times its length where that is quick, a quarter
+    """A model as it is read where nobody says otherwise: up to eight times its length where that is quick, an eighth
     beyond it where it is not. `told`: fields of `Subject` that somebody says."""
-    context = told.pop("context", None) or min(8 * trained, max(5 * trained // 4, 1024))
+    context = told.pop("context", None) or min(8 * trained, max(9 * trained // 8, 1024))
     doubles = [trained * 2**power for power in range(4) if trained * 2**power <= context]
     lengths = doubles if len(doubles) > 1 else [max(1, trained // 4), context]
     once, twice = (spec.cost(1, length).flops for length in (1, 2))
     made: dict[str, Any] = {
         "lengths": tuple(lengths),
-        "passages": max(1, 2**14 // context),
+        "passages": 1,
         "window": min(1024, max(1, trained // 2)),
         "sinks": 4,
         "variants": tuple(VARIANTS),
@@ -90,7 +91,9 @@ def subject(model: str, spec: Decoder, trained: int, **told: Any) -> Subject:
     # A name that is none is left for `Subject` to refuse.
     able = [name for name in made["variants"] if name not in VARIANTS or variant(spec, name, sizes) is not None]
     made |= {"variants": tuple(able), "layers": len(spec.blocks), "token": once, "pair": twice - once}
-    return Subject(model=model, trained=trained, context=context, **made)
+    found = Subject(model=model, trained=trained, context=context, **made)
+    most = min(TOKENS // context, int(SECONDS / found.seconds("as-is", (0.5,))))
+    return found if told.get("passages") else replace(found, passages=max(1, most))
 
 
 def trained_length(model: str, spec: Decoder) -> int:
