@@ -44,7 +44,7 @@ def test_the_attention_asked_for_is_the_one_it_runs_on(monkeypatch):
         if choice.lacks() is not None:
             continue
         language = open_language(SimpleNamespace(meta={}), "owner/name", attend=name)  # type: ignore[arg-type]
-        assert language.forms == replace(FAST, attend=choice.form)
+        assert language.forms == replace(FAST, attend=choice.form, attend_blocks=choice.blocks)
 
 
 def test_an_encoder_will_do_where_nothing_is_to_be_written(monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ FILE, FUNCTION, PARAMETERS = 400, 60, 8
 KERNEL = "the arguments of a GPU kernel are pointers and sizes, each of its own, and its loop shares all it holds"
 LONG: dict[str, str] = {
     f"src/cutaway/ops/triton/{name}.py": KERNEL
-    for name in ("flash_forward", "flash_backward", "norm_rotate", "paged", "scores")
+    for name in ("flash_forward", "flash_backward", "norm_rotate", "paged", "scores", "blocks")
 }
 
 LONG_SIGNATURES = {"generate", "stream", "fit"}  # their options are what a person sets, each by name

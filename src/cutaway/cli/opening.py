@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,11 +77,9 @@ def open_model(
         from cutaway.infer.language import MUTE
         from cutaway.infer.load import load
         from cutaway.infer.seq2seq import Seq2Seq
-        from cutaway.ops.choice import choose_attend
-        from cutaway.ops.forms import FAST
+        from cutaway.ops.forms import attending
 
-        forms = replace(FAST, attend=choose_attend(attend).form)
-        language = load(model, dtype=dtype, device=device, forms=forms)
+        language = load(model, dtype=dtype, device=device, forms=attending(attend))
     if not (mute or isinstance(language, Seq2Seq) or language.speaks):
         raise BadInput(MUTE, source=model)
     return language

@@ -30,7 +30,7 @@ def attend_blocks_readable(
     """
     if q_NHK.is_meta:  # what was chosen is not known there; shapes are
         return attend_blocks_gathered(q_NHK, k_SGK, v_SGK, see, chosen_NGJ, block=block, scale=scale)
-    _refuse_others(see)
+    refuse_others(see)
     wide = torch.promote_types(q_NHK.dtype, torch.float32)
     groups, choices = k_SGK.shape[1], chosen_NGJ.tolist()
     q_NGRK = q_NHK.to(wide).unflatten(1, (groups, -1))  # R query heads share each kv head
@@ -58,10 +58,10 @@ def attend_blocks_gathered(
     q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible, chosen_NGJ: Tensor, *, block: int, scale: float
 ) -> Tensor:
     """The same, with the chosen keys of some dozens of queries gathered side by side. Arguments as the readable one."""
-    _refuse_others(see)
+    refuse_others(see)
     device = q_NHK.device
     wide = torch.promote_types(q_NHK.dtype, torch.float32)
-    place_N, first_N = _places(see, device)
+    place_N, first_N = last_keys(see, device)
     within_B, share = torch.arange(block, device=device), q_NHK.shape[1] // k_SGK.shape[1]
     outputs = []
     runs = zip(q_NHK.split(RUN), chosen_NGJ.split(RUN), place_N.split(RUN), first_N.split(RUN), strict=True)
@@ -84,7 +84,7 @@ def _rows(of_SK: Tensor, row_Ts: Tensor) -> Tensor:
     return of_SK.index_select(0, row_Ts.flatten()).unflatten(0, row_Ts.shape)
 
 
-def _places(see: Visible, device: torch.device) -> tuple[Tensor, Tensor]:
+def last_keys(see: Visible, device: torch.device) -> tuple[Tensor, Tensor]:
     """For each query the last key of its sequence that it may see, and the row where its sequence's keys begin."""
     none = torch.arange(0, device=device)
     places, firsts, first = [none], [none], 0
@@ -96,6 +96,6 @@ def _places(see: Visible, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.cat(places), torch.cat(firsts)
 
 
-def _refuse_others(see: Visible) -> None:
+def refuse_others(see: Visible) -> None:
     if see.window is not None or see.prefix is not None:
         raise BadInput("blocks are chosen among all keys, without a window or a prefix", field="see")

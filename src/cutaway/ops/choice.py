@@ -20,6 +20,7 @@ from torch import Tensor
 from cutaway.base.errors import BadInput, CutawayError, MissingExtra
 from cutaway.base.names import did_you_mean
 from cutaway.ops.attend import Bias, attend_readable, attend_sdpa
+from cutaway.ops.block_sparse import attend_blocks_gathered
 from cutaway.ops.tiled import attend_tiled
 from cutaway.ops.visible import Visible
 
@@ -44,6 +45,18 @@ def attend_triton(
     from cutaway.ops.triton.flash import attend_flash
 
     return attend_flash(q_NHK, k_SGK, v_SGK, see, scale=scale, softcap=softcap, dropout=dropout, bias=bias)
+
+
+def attend_blocks_triton(
+    q_NHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, see: Visible, chosen_NGJ: Tensor, *, block: int, scale: float
+) -> Tensor:
+    """`ops.triton.blocks.attend_blocks_flash`, likewise."""
+    error = triton_lacks()
+    if error is not None:
+        raise error
+    from cutaway.ops.triton.blocks import attend_blocks_flash
+
+    return attend_blocks_flash(q_NHK, k_SGK, v_SGK, see, chosen_NGJ, block=block, scale=scale)
 
 
 def interpreted() -> bool:
@@ -81,11 +94,13 @@ def nothing() -> CutawayError | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A form of attention, what it is in a few words, and why it cannot run here, if so."""
+    """A form of attention, what it is in a few words, and why it cannot run here, if so. `blocks`: what goes with it
+    where blocks of keys are chosen."""
 
     name: str
     form: Form
     what: str
+    blocks: Form = attend_blocks_gathered
     lacks: Callable[[], CutawayError | None] = nothing
 
 
@@ -100,6 +115,7 @@ ATTEND: Mapping[str, Choice] = MappingProxyType(
             Choice(
                 name="triton",
                 form=attend_triton,
+                blocks=attend_blocks_triton,
                 what="FlashAttention-2 as GPU kernels; with TRITON_INTERPRET=1 in an interpreter on the CPU, slowly",
                 lacks=triton_lacks,
             ),

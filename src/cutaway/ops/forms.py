@@ -8,7 +8,7 @@ Read next: ops/choice.py, ops/attend.py, nn/context.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -84,6 +84,12 @@ NAMED: Mapping[str, Forms] = MappingProxyType(
         "bfloat16": Forms(multiply=multiply_bfloat16),
     }
 )
+
+
+def attending(name: str | None = None) -> Forms:
+    """The fast forms with the attention of a name, by the rule of `choose_attend`, which says what it raises."""
+    choice = choose_attend(name)
+    return replace(FAST, attend=choice.form, attend_blocks=choice.blocks)
 
 
 def named(**chosen: str) -> Forms:

@@ -15,6 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from cutaway.ops.triton.blocks import blocks_backward, blocks_forward
 from cutaway.ops.triton.flash import SIZES
 from cutaway.ops.triton.flash_backward import flash_backward_keys, flash_backward_queries
 from cutaway.ops.triton.flash_forward import flash_forward
@@ -24,13 +25,14 @@ from cutaway.ops.triton.paged import paged_decode
 # What the pointers of all kernels point to, by their names; whatever else is no constant is a 32-bit number.
 BFLOAT16 = ("q", "k", "v", "bias", "y", "dq", "dk", "dv", "dbias", "dy", "keys", "values")
 BFLOAT16 += ("x", "weight", "cos", "sin", "dx")
-FLOAT32, INT64, INT32 = ("lse", "mean", "scale", "dweight"), ("sequences", "tiles"), ("table", "lengths")
+FLOAT32, INT32 = ("lse", "mean", "scale", "dweight"), ("table", "lengths")
+INT64 = ("sequences", "tiles", "chosen", "lasts", "firsts")
 
 
-def compiled(kernel: Any, constants: dict[str, Any], target: GPUTarget) -> dict[str, Any]:
-    """With tensors in bfloat16, sums in float32. Bytes of shared memory, and whether matrix units multiply."""
+def compiled(kernel: Any, constants: dict[str, Any], target: GPUTarget, sums: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Tensors in bfloat16, sums (`sums` too) in float32. Bytes of shared memory, and whether matrix units multiply."""
     names = kernel.arg_names
-    types = dict.fromkeys(BFLOAT16, "*bf16") | dict.fromkeys(FLOAT32, "*fp32")
+    types = dict.fromkeys(BFLOAT16, "*bf16") | dict.fromkeys(FLOAT32 + sums, "*fp32")
     types |= dict.fromkeys(INT64, "*i64") | dict.fromkeys(INT32, "*i32")
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
     values = {(names.index(name),): value for name, value in constants.items() if name in names}
@@ -53,6 +55,10 @@ def main(backend: str, architecture: str) -> None:
     paged = {"SHARING": 3, "K": 64, "V": 64, "PAGE": 16, "SCALE": 0.125, "SOFTCAP": None, "WINDOW": 512}
     paged |= {"BLOCK_R": 16, "BLOCK_C": 16, "BLOCK_K": 64, "BLOCK_V": 64}
     found["paged_decode"] = compiled(paged_decode, paged, target)
+    chosen = {"SHARING": 3, "SIZE": 64, "K": 64, "V": 64, "SCALE": 0.125}
+    chosen |= {"BLOCK_R": 16, "BLOCK_C": 64, "BLOCK_K": 64, "BLOCK_V": 64}
+    found["blocks_forward"] = compiled(blocks_forward, chosen, target)
+    found["blocks_backward"] = compiled(blocks_backward, chosen, target, sums=("dk", "dv"))
     rotary = {"K": 96, "W": 64, "OFFSET": 0.0, "INTERLEAVED": True, "ROWS": ROWS, "BLOCK": 128}
     found["norm_rotate_forward"] = compiled(norm_rotate_forward, rotary | {"EPS": 1e-6}, target)
     found["norm_rotate_backward"] = compiled(norm_rotate_backward, rotary, target)
