@@ -85,7 +85,7 @@ class ExpertComparison:
                 make=partial(self._model, part),
                 adapt=ADAPTED[part.partition("+")[2]],
                 score=_score,
-                slow=1.0 if part == "dense" else 2.0,
+                slow=1.0 if part == "dense" else 1.3,
             )
             for part in self.parts
         ]
