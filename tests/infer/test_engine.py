@@ -16,7 +16,6 @@ from cutaway.infer.continuation import Continuation
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.engine import Engine
 from cutaway.infer.request import Request, Sequence
-from cutaway.infer.rounded import Rounded
 from cutaway.infer.rules import ruled
 from cutaway.infer.sampler import choose
 from cutaway.infer.scheduler import Limits
@@ -126,7 +125,12 @@ def requests(count: int, seed: int, most: int = 30) -> list[Request]:
 
 def alone(engine: Engine, sequence: Sequence) -> tuple[int, ...]:
     """The answer by the contiguous cache: the whole prompt, then one token after another."""
-    request, runner = sequence.request, engine.runner
+    return tuple(token for token, _ in told_alone(engine, sequence))
+
+
+def told_alone(engine: Engine, sequence: Sequence) -> list[tuple[int, float]]:
+    """The same, each token with its logprob."""
+    request, runner, told = sequence.request, engine.runner, []
     held = Continuation(runner.module, runner.forms, dtype=runner.dtype, device=runner.device)
     draw = Sequence(request, 0, sequence.index, limit=0, due=0).draw
     with torch.inference_mode(), runner.rounded():
@@ -135,32 +139,42 @@ def alone(engine: Engine, sequence: Sequence) -> tuple[int, ...]:
         for _ in range(min(request.decoding.max_tokens, LENGTH - len(ids) + 1)):
             chosen_V = ruled(logits_V, request.decoding, ids, len(request.prompt), request.ends)
             ids.append(choose(chosen_V, request.decoding, draw, ids))
+            told.append((ids[-1], float(logits_V[ids[-1]] - logits_V.logsumexp(-1))))
             if ids[-1] in request.ends:
                 break
             if len(ids) <= LENGTH:
                 logits_V = held.feed(ids[-1:])
-    return tuple(ids[len(request.prompt) :])
+    return told
 
 
-def together(engine: Engine, asked: Row[Request], draw: random.Random) -> list[Sequence]:
-    """Requests that come in while others are being answered."""
-    sequences, left = [], list(asked)
+def together(engine: Engine, asked: Row[Request], draw: random.Random) -> dict[Sequence, list[tuple[int, float]]]:
+    """Requests that come in while others are being answered: the tokens of each sequence with their logprobs."""
+    told: dict[Sequence, list[tuple[int, float]]] = {}
+    left = list(asked)
     while left or not engine.idle:
         for _ in range(draw.choice((0, 1, 3)) if not engine.idle else 4):
             if left:
-                sequences += engine.submit(left.pop()).siblings
-        engine.step()
+                told |= {one: [] for one in engine.submit(left.pop()).siblings}
+        for each in engine.step():
+            told[each.sequence].append((each.token or 0, each.logprob))
         engine.check()
     assert all(pool.held == 0 for pool in engine.scheduler.tables.pools), "a page leaked"
-    return sequences
+    return told
 
 
 def law(module: DecoderModel, asked: Row[Request], seed: int, limits: Limits = LIMITS) -> list[Sequence]:
     engine = Engine(module, limits=limits, deterministic=True)
-    sequences = together(engine, asked, random.Random(seed))
-    wrong = [one for one in sequences if one.answer != alone(engine, one)]
-    assert not wrong, f"{len(wrong)} of {len(sequences)} differ, the first for {wrong[0].request}"
-    return sequences
+    found = together(engine, asked, random.Random(seed))
+    expected = {one: told_alone(engine, one) for one in found}
+    wrong = [one for one in found if one.answer != tuple(token for token, _ in expected[one])]
+    assert not wrong, f"{len(wrong)} of {len(found)} differ, the first for {wrong[0].request}"
+    pairs = [pair for one in found for pair in zip(found[one], expected[one], strict=True)]
+    # Also the logits, to the last bit: two orders of a sum round to different float32 once in 1e8 times. Sinks turn
+    # keys at places that depend on what a pass reads: there last bits do differ.
+    sinks = any(getattr(block.mixer, "sinks", 0) for block in module.spec.blocks)
+    equal = sum(ours == theirs for ours, theirs in pairs) / len(pairs)
+    assert equal >= (0.5 if sinks else 0.99), f"{1 - equal:.0%} other numbers than alone"
+    return list(found)
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -317,14 +331,3 @@ def test_without_rounding_texts_part_only_where_two_tokens_are_nearly_as_likely(
             ids = torch.tensor([*one.request.prompt, *expected[:parted]])
             best = module(ids, Context.of((len(ids),)))[0][-1].detach().topk(2).values
             assert float(best[0] - best[1]) < 1e-3
-
-
-def test_rounding_is_what_makes_the_law_hold():
-    """The same numbers in another order: float32 shows it, rounded float32 does not."""
-    torch.manual_seed(0)
-    x, w = torch.randn(64, 501), torch.randn(40, 501)
-    with torch.inference_mode():
-        plain = torch.stack([row[None] @ w.T for row in x])[:, 0]
-        assert not torch.equal(plain, x @ w.T)
-        with Rounded():
-            assert torch.equal(torch.stack([row[None] @ w.T for row in x])[:, 0], x @ w.T)

@@ -5,7 +5,8 @@ comes out a little different in a larger batch, or as a part of a longer prompt,
 likely, a text parts (He et al. 2025, "Defeating Nondeterminism in LLM Inference"). They write kernels with one order.
 Here every operation is done in float64, whatever its order, and rounded to float32. Two orders then differ by 1e-16 of
 a sum, and round to the same float32 but once in some 1e8 times, by its last bit. Slower, and for any part, a reader's
-own too. Where parts choose between two forms by the size of a pass (`Forms.absorb`), that choice must be made for them.
+own too. Forms that choose their arithmetic by the size of a pass are not used (`infer.runner.steady`). Exempt: sinks of
+attention turn keys at places that depend on what a pass reads, so that logits there differ by some last bits.
 Read next: infer/runner.py
 """
 
@@ -19,26 +20,33 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _ATEN = """_to_copy cat stack index index_select index_copy gather embedding clone contiguous where masked_fill
 repeat_interleave repeat constant_pad_nd pad reshape flatten to empty_like zeros_like new_zeros new_empty
-_local_scalar_dense item _unsafe_view"""
+_local_scalar_dense item _unsafe_view copy fill zero resize index_put scatter"""
 MOVES = frozenset(f"aten::{name}" for name in _ATEN.split())
 """Operations that only move numbers: wider, they would give the same."""
 
 
 class Rounded(TorchDispatchMode):
-    """As a context: `with Rounded(): ...`. Of operations that write in place the arithmetic stays as it is."""
+    """As a context: `with Rounded(): ...`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._plain: dict[Any, bool] = {}
+        self._moves: dict[Any, bool] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if (plain := self._plain.get(func)) is None:
-            plain = self._plain[func] = func._schema.is_mutable or func.is_view or func._schema.name in MOVES
+        if (moves := self._moves.get(func)) is None:
+            name = func._schema.name.removesuffix("_")
+            moves = self._moves[func] = func.is_view or name in MOVES
         told = kwargs or {}
         # Beside something wider the result is wide already, and wanted so.
-        if plain or _any(args, told, torch.float64) or not _any(args, told, torch.float32):
+        if moves or _any(args, told, torch.float64) or not _any(args, told, torch.float32):
             return func(*args, **told)
-        made = func(*map(_widened, args), **{name: _widened(value) for name, value in told.items()})
+        wide, named = [_widened(value) for value in args], {name: _widened(value) for name, value in told.items()}
+        made = func(*wide, **named)
+        if func._schema.is_mutable:  # what was written into the wide copies goes back to where it belongs
+            for narrow, written in zip((*args, *told.values()), (*wide, *named.values()), strict=True):
+                if written is made:
+                    return narrow.copy_(written)
+            raise NotImplementedError(f"{func._schema.name} writes in place, and not what it returns")
         return type(made)(map(_narrowed, made)) if isinstance(made, (tuple, list)) else _narrowed(made)
 
 

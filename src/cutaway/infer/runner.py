@@ -22,9 +22,8 @@ from cutaway.models.decoder import DecoderModel
 from cutaway.nn.context import Context
 from cutaway.nn.quantised import QuantisedLinear
 from cutaway.nn.rope_scaling import DynamicNtk
-from cutaway.ops.forms import Forms
+from cutaway.ops.forms import NAMED, READABLE, Forms
 from cutaway.ops.multiply.narrow import never
-from cutaway.ops.multiply.readable import multiply_readable
 
 
 class Runner:
@@ -41,8 +40,7 @@ class Runner:
             if self.dtype.itemsize < 4:
                 said = f"is promised for float32, this model computes in {self.dtype}: texts may part at near ties"
                 raise BadInput(said, field="deterministic")
-            # Nothing is chosen by the size of a pass.
-            self.forms = replace(forms, multiply=multiply_readable, narrow=never, absorb=lambda cheaper: True)
+            self.forms = steady(forms)
         linear = [part.packed.format.name for part in module.modules() if isinstance(part, QuantisedLinear)]
         self.formats = frozenset(linear if self.device.type == "cpu" and self.dtype == torch.float32 else ())
         ropes = [getattr(block.mixer, "rope", None) for block in module.spec.blocks]
@@ -85,6 +83,16 @@ class Runner:
                 rows.append(len(ids) - 1)
         ids_N, positions_N, rows_X = (torch.tensor(one, dtype=torch.long) for one in (ids, positions, rows))
         return ids_N.to(self.device), positions_N.to(self.device), rows_X.to(self.device)
+
+
+def steady(forms: Forms) -> Forms:
+    """The same without what chooses its arithmetic by the size of a pass; a reader's own forms stay."""
+    kept = {
+        name: getattr(READABLE, name)
+        for name in ("rms_norm", "multiply")
+        if any(getattr(forms, name) is getattr(one, name) for one in NAMED.values())
+    }
+    return replace(forms, narrow=never, absorb=lambda cheaper: True, **kept)
 
 
 class Weights:
