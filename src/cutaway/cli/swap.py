@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from cutaway.lab.swap.sandbox import Sandbox
 
 
+PRINTED = 400  # characters of what a file prints that are shown
+
+
 def swap(
     context: typer.Context,
     mine: Annotated[
@@ -142,8 +145,9 @@ def judged(order: dict[str, Any], memory: int, *, watched: bool) -> Verdict:
 
 
 def _remarks(sandbox: Sandbox) -> None:
-    if sandbox.printed.strip():
-        say(f"your file printed: {sandbox.printed.strip()}")
+    printed = sandbox.printed.strip()
+    if printed:
+        say(f"your file printed: {printed[:PRINTED]}{' ...' if len(printed) > PRINTED else ''}")
     if sandbox.unlimited:
         say(f"not limited on this system: {', '.join(sandbox.unlimited)}")
 

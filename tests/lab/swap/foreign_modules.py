@@ -141,7 +141,6 @@ GROUPED_WRONG = {
     "not causal": (own(causal=False), "mask"),
     "window ignored": (own(windowed=False), "window"),
     "softcap ignored": (own(softcapped=False), "softcap"),
-    "sinks ignored": (own(sunk=False), "sinks"),
     "no head norm": (own(normed=False), "head norm"),
     "not turned": (own(turned=False), "rope"),
     "keys not turned": (own(turn_keys=False), "rope"),

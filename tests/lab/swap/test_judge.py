@@ -15,6 +15,7 @@ from cutaway.lab.swap.table import PARTS
 from cutaway.ops.forms import FAST
 
 from .attempts import RIGHT, WRONG
+from .foreign_modules import Own
 
 
 def cases(table):
@@ -55,6 +56,17 @@ def test_the_attention_of_the_readme_passes():
     exec(compile(ast.Module(body=[written], type_ignores=[]), "README.md", "exec"), room)
     verdict = judge(PARTS["ops.attend"], room["my_attend"])
     assert verdict.passed, verdict
+
+
+def test_what_few_models_have_is_a_remark():
+    verdict = judge(PARTS["nn.grouped"], type("Own", (Own,), {"sunk": False}))
+    assert verdict.passed and any("sinks" in note for note in verdict.notes)
+    assert not judge(PARTS["nn.grouped"], Own).notes
+
+    def undropped(q, k, v, see, *, scale, softcap=None, dropout=0.0):
+        return FAST.attend(q, k, v, see, scale=scale, softcap=softcap)
+
+    assert any("dropout" in note for note in judge(PARTS["ops.attend"], undropped).notes)
 
 
 def test_a_wrong_one_comes_with_its_smallest_case():

@@ -176,6 +176,16 @@ def _float32_and_64(attend: Candidate, see: Visible, wide: torch.dtype) -> Tenso
         return attend(q, k, v, see, scale=0.5)
 
 
+def _undropped(attend: Candidate) -> list[str]:
+    if not taking(attend, "dropout"):
+        return []
+    see, v = Visible(queries=(8,), keys=(8,)), torch.ones(8, 4, 2)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        got = attend(normal(8, 4, 2), normal(8, 4, 2, seed=1), v, see, scale=0.5, dropout=0.5)
+    return ["`dropout` changes nothing: what is trained on it is trained without"] if close(got, v) else []
+
+
 def _call(attend: Candidate, dtype: torch.dtype = torch.float32) -> tuple[tuple[Any, ...], dict[str, Any]]:
     see = Visible(queries=(3,), keys=(3,))
     return (*tuple(normal(3, 2, 4, seed=seed).to(dtype) for seed in range(3)), see), {"scale": 0.5}
@@ -208,5 +218,6 @@ PART = Part(
         Probe(property="no tokens", find=_none),
     ),
     place="attend",
+    remarks=_undropped,
     bench=_bench,
 )

@@ -56,6 +56,7 @@ def _judged(part: Part, candidate: Any, source: str, say: Callable[[str], None])
     # What raises at every call would raise in every probe: its own lines say more.
     broken = _broken(part, candidate, say) if raised is None or index or _works(trials[1:]) else []
     if case is None and raised is None and not broken:
+        notes += tuple(part.remarks(candidate)) if part.remarks is not None else ()
         return Verdict(part=part.name, outcome="passes", message="all cases and properties hold", notes=notes)
     (name, why), *others = broken or [(None, "")]
     rest = tuple(dict.fromkeys(f"{other}: {text}" for other, text in others if other))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -31,17 +31,28 @@ Trial = Callable[[], Case | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A class of ours, and specs by what each switches on; the first is the plain one. `keeps`: it reads earlier
+    """A class of ours, and specs by what each switches on; the first is the plain one. `rare`: specs that few
+    models have, so that one that does not follow them passes, with a remark. `keeps`: it reads earlier
     tokens, through a cache. `turns`: the plain one knows the order of those by their positions."""
 
     ours: type[nn.Module]
     specs: Mapping[str, Any]
+    rare: Mapping[str, Any] = field(default_factory=dict)
     keeps: bool = False
     turns: bool = False
 
     @property
     def plain(self) -> Any:
         return next(iter(self.specs.values()))
+
+
+def brief(spec: Any) -> str:
+    """The value, less what is as it would be anyway."""
+    told = {one.name: getattr(spec, one.name) for one in fields(spec)}
+    usual = {one.name: one.default for one in fields(spec)}
+    return (
+        f"{type(spec).__name__}({', '.join(f'{name}={value}' for name, value in told.items() if value != usual[name])})"
+    )
 
 
 def filled(ours: Callable[..., nn.Module], mine: Candidate, dim: int, spec: Any) -> tuple[nn.Module, nn.Module]:
@@ -68,8 +79,8 @@ def output(module: nn.Module, x_ND: Tensor, lengths: tuple[int, ...]) -> Any:
 
 def compared(kind: Kind, name: str, lengths: tuple[int, ...], mine: Candidate) -> Case | None:
     """Ours and theirs on one batch."""
-    spec = kind.specs[name]
-    what = f"{spec}, dim={DIM}, sequences of {lengths}"
+    spec = {**kind.specs, **kind.rare}[name]
+    what = f"{brief(spec)}, dim={DIM}, sequences of {lengths}"
     right, module = filled(kind.ours, mine, DIM, spec)
     if not isinstance(module, nn.Module):
         return Case(what=what, place="result", got=type(module).__name__, expected="a torch.nn.Module")
@@ -99,7 +110,9 @@ def in_loops(oracle: Callable[..., Any], kind: Kind, name: str, mine: Candidate)
     weights = {name: value.double().numpy() for name, value in module.state_dict().items()}
     x_ND = normal(2, 3, seed=7)
     expected = torch.from_numpy(oracle(x_ND.double().numpy(), weights, spec.activation))
-    return difference("output", output(module, x_ND, (2,)), expected, FORWARD[torch.float32], f"{spec}, in loops")
+    return difference(
+        "output", output(module, x_ND, (2,)), expected, FORWARD[torch.float32], f"{brief(spec)}, in loops"
+    )
 
 
 def law(what: str, kind: Kind, name: str, mine: Candidate) -> Case | None:
@@ -111,7 +124,7 @@ def law(what: str, kind: Kind, name: str, mine: Candidate) -> Case | None:
         else:
             check_packed(module, spec.streams(DIM), [normal(length, DIM, seed=length) for length in (3, 5)])
     except AssertionError as error:
-        return Case(what=f"{spec}: {what}", place="law", got=str(error), expected=what)
+        return Case(what=f"{brief(spec)}: {what}", place="law", got=str(error), expected=what)
     return None
 
 
@@ -154,7 +167,17 @@ def _added(mine: Candidate, *, kind: Kind, name: str) -> str | None:
     with suppress(Exception):
         if _same(kind, name, mine):
             return None
-    return f"{plain} comes out right, and with {name} wrong: {kind.specs[name]}"
+    return f"{plain} comes out right, and with {name} wrong: {brief(kind.specs[name])}"
+
+
+def _remarks(mine: Candidate, *, kind: Kind) -> list[str]:
+    said = []
+    for name in kind.rare:
+        with suppress(Exception):
+            if _same(kind, name, mine):
+                continue
+        said.append(f"it does not follow `{name}`: a model that has it cannot run on it")
+    return said
 
 
 def _alone(mine: Candidate, *, kind: Kind) -> str | None:
@@ -216,4 +239,5 @@ def module_part(name: str, about: str, kind: Kind, *more: Probe, oracle: Callabl
             Probe(property="tokens apart", find=partial(_alone, **told)),
         ),
         place=kind.ours.__name__,
+        remarks=partial(_remarks, kind=kind),
     )

@@ -42,6 +42,8 @@ GROUPED = Kind(
         "head norm before rope": GroupedQuery(**HEADS, head_norm=RMSNorm(), rope=TURN),
         "window": GroupedQuery(**HEADS, window=2),
         "softcap": GroupedQuery(**HEADS, softcap=0.5),
+    },
+    rare={
         "sinks": GroupedQuery(**HEADS, window=2, sinks=1),
         "alibi": GroupedQuery(**HEADS, alibi=Alibi()),
     },
@@ -128,7 +130,7 @@ LAYER = Kind(ours=LayerNormModule, specs={"eps": LayerNorm(eps=0.5), "bias": Lay
 # What a module is not asked: x comes in float32.
 HALF = "large numbers in half precision"
 FORM = {HALF, "in-place change of an input", "shape", "dtype", "same answer twice", "gradient", "lengths"}
-NOT_INSIDE = FORM | {"bias", "value width", "no tokens", "both ways", "prefix", "cache offset", "precision"}
+NOT_INSIDE = FORM | {"bias", "value width", "no tokens", "both ways", "sinks", "prefix", "cache offset", "precision"}
 
 
 def inside(part: Part, but: set[str] = FORM) -> tuple[Probe, ...]:

@@ -30,7 +30,7 @@ class Part:
 
     `trials` gives the verdict: the smallest first, each a function that answers with the case that went wrong, or None.
     `place`: where it runs in a model: a field of `Forms`, "choose", a class of modules, or None.
-    `bench`: () -> arguments of a call that takes a while, to time.
+    `remarks`: what is said of one that passes all the same. `bench`: () -> arguments of a call that takes a while.
     """
 
     name: str
@@ -42,4 +42,5 @@ class Part:
     trials: Callable[[Candidate], Sequence[Callable[[], Case | None]]]
     probes: tuple[Probe, ...]
     place: str | None
+    remarks: Callable[[Candidate], Sequence[str]] | None = None
     bench: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
