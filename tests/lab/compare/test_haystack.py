@@ -139,6 +139,12 @@ def test_a_number_that_was_told_is_found_where_it_is_still_seen(tokenizer):
     assert set(found(Finder(290)).values()) == {1.0}
     assert set(found(Finder(290, wrong=True)).values()) == {0.0}
     assert found(Finder(290, last=90)) == {(150, 0.0): 0.0, (150, 0.5): 1.0, (150, 1.0): 1.0}
+    # Four digits of five are no number: here the last one asked for is another than was told.
+    for place, one in enumerate(asked):
+        other_BQ = one.asked_BQ.clone()
+        other_BQ[:, -1] += 1
+        asked[place] = replace(one, asked_BQ=other_BQ)
+    assert set(found(Finder(290)).values()) == {0.0}
 
 
 def test_numbers_differ_and_a_length_without_room_is_refused(tokenizer):
