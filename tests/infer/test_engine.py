@@ -288,13 +288,20 @@ def test_logits_that_are_no_numbers_end_their_own_answer_only():
     assert (bad.reason, bad.answer) == ("failed", ()) and (good.reason, len(good.answer)) == ("length", 3)
 
 
-def test_a_pass_that_is_interrupted_loses_nothing(monkeypatch):
-    engine = Engine(model(), limits=LIMITS, deterministic=True)
+@pytest.mark.parametrize("name", ["full", "a state"])
+def test_a_pass_that_is_interrupted_loses_nothing(name, monkeypatch):
+    """Behind the last block, where caches and states are those of after the pass, and nothing is chosen yet."""
+    engine = Engine(model(*MIXERS[name]), limits=LIMITS, deterministic=True)
     sequences = [engine.submit(one) for one in requests(4, 5)]
     engine.step()
-    block = type(engine.runner.module.blocks[-1])
+    hidden = DecoderModel.hidden
+
+    def interrupted(*told: Any) -> None:
+        hidden(*told)
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(block, "forward", lambda *told: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr(DecoderModel, "hidden", interrupted)
         with pytest.raises(KeyboardInterrupt):
             engine.step()
     engine.check()
