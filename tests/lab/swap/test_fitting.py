@@ -11,6 +11,16 @@ from cutaway.infer.load import load
 from cutaway.infer.save import save
 from cutaway.lab.swap.fitting import fitted
 from cutaway.lab.swap.table import PARTS
+from cutaway.models.decoder import Decoder
+from cutaway.nn.attention.block_sparse import BlockSparse
+from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.attention.latent import Latent
+from cutaway.nn.block import Block
+from cutaway.nn.experts.mixture import Experts
+from cutaway.nn.experts.routers import SigmoidTopK
+from cutaway.nn.feedforward import Gated
+from cutaway.nn.norms import RMSNorm
+from cutaway.nn.positions import Rope
 from cutaway.ops.forms import FAST, READABLE
 from cutaway.recipes.nano import small
 
@@ -71,3 +81,30 @@ def test_a_sampler_chooses(language):
 def test_a_model_without_a_place_is_refused(language, part, said):
     with pytest.raises(BadInput, match=f"tiny: .*{said}"):
         fitted(language, PARTS[part], PARTS[part].ours)
+
+
+ROPE = Rope(width=4, interleaved=True)
+KINDS = {
+    "nn.latent": Block(mixer=Latent(heads=2, rank=8, head_dim=8, rope=ROPE), feed=Gated(hidden=32), before=RMSNorm()),
+    "nn.experts": Block(
+        mixer=GroupedQuery(heads=2, kv_heads=1, head_dim=8, rope=ROPE),
+        feed=Experts(count=4, expert=Gated(hidden=8), router=SigmoidTopK(top_k=2)),
+        before=RMSNorm(),
+    ),
+    "nn.block_sparse": Block(
+        mixer=BlockSparse(heads=2, kv_heads=1, head_dim=8, block=4, seen=((0,), (0, 1))),
+        feed=Gated(hidden=32),
+        before=RMSNorm(),
+    ),
+}
+
+
+@pytest.mark.parametrize("part", KINDS)
+def test_other_decoders_take_parts_too(part):
+    spec = Decoder(vocab=16, dim=16, blocks=(KINDS[part],) * 2, norm=RMSNorm(), length=8)
+    language = Language(spec.build(), source="tiny")
+    swapped, places = fitted(language, PARTS[part], PARTS[part].ours)
+    assert places == 2
+    torch.testing.assert_close(logits(swapped), logits(language))
+    with pytest.raises(BadInput, match=r"nothing to put nn\.plain"):
+        fitted(language, PARTS["nn.plain"], PARTS["nn.plain"].ours)
