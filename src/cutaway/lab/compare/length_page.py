@@ -114,7 +114,7 @@ def _grids(subject: Subject, measured: Measured) -> Section:
         body=f'<div style="{BESIDE}">{"".join(panels)}</div>',
         note=(
             "Columns: tokens of the text, those beyond the trained length in bold; rows: where in it the number was "
-            f"told, 0% its beginning. Each cell: the share of texts ({subject.passages}) in which it was answered whole."
+            f"told, 0% its beginning. In a cell: the share of {subject.passages} texts that were answered whole."
         ),
     )
 
