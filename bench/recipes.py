@@ -47,7 +47,7 @@ def trained(name: str, runs: Path, fields: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def page(figures: dict[str, dict[str, Any]]) -> str:
+def page(figures: dict[str, dict[str, Any]], note: str) -> str:
     import torch
 
     from cutaway import __version__
@@ -59,6 +59,7 @@ def page(figures: dict[str, dict[str, Any]]) -> str:
         f"`python bench/recipes.py --runs FOLDER --data FOLDER`; {look().processor}, {torch.get_num_threads()} "
         f"threads, {platform.system()}; Python {platform.python_version()}, torch {torch.__version__}, "
         f"cutaway {__version__}.",
+        *filter(None, [note]),
         "",
         "| recipe | steps | tokens | validation loss | also | seconds in all |",
         "|---|---|---|---|---|---|",
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="RECIPE", help=f"Of {', '.join(NAMES)}; all if none.")
     parser.add_argument("--runs", type=Path, required=True, help="Where the runs stand, or are to stand.")
     parser.add_argument("--data", type=Path, help="The folder of data sets.")
+    parser.add_argument("--note", default="", help="A sentence about the machine, such as what else it did.")
     parser.add_argument("--out", type=Path, help="Also write the table here.")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
@@ -88,7 +90,7 @@ def main() -> None:
                 continue
             fields.append(f"corpus={arguments.data.resolve() / PAIRS}")
         figures[name] = trained(name, arguments.runs, fields)
-    text = page(figures)
+    text = page(figures, arguments.note)
     if arguments.out:
         from cutaway.base.paths import atomic
 
