@@ -16,7 +16,7 @@ from cutaway.base.errors import BadInput
 from cutaway.data.prefetch import Prefetch
 from cutaway.recipes.crew import Crew, muster
 from cutaway.recipes.recipe import Prepared, Recipe
-from cutaway.train.cores import one_core
+from cutaway.train.cores import OnCores, one_core
 from cutaway.train.fit import Step, fit
 from cutaway.train.guard import Guard, Held
 from cutaway.train.loss import Objective
@@ -49,6 +49,7 @@ class Training:
     optimiser: Scheduled
     held: Held
     objective: Objective
+    pieces: bool = False  # whether a batch is cut in pieces that have a core each
     start: int = 0
     ended: bool = False
     seconds: float = 0.0
@@ -81,6 +82,7 @@ class Training:
             optimiser=Scheduled(recipe.optimiser.build(prepared.module), recipe.schedule),
             held=guard.hold(named(recipe.precision)),
             objective=guard.watch(objective),
+            pieces=isinstance(objective, OnCores),
         )
         if found is not None:
             training.start = found[0]
@@ -154,9 +156,10 @@ class Training:
         return sum(weight.numel() for weight in self.prepared.module.parameters()) < SMALL
 
     def _alone(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """The same steps. What this thread does in them by itself, the optimiser's work, is left to one core."""
+        """The same steps. Where the pieces of a batch have cores of their own, what is left to this thread, the
+        optimiser's work, is left to one core."""
         while True:
-            with one_core(self.small):
+            with one_core(self.pieces and self.small):
                 step = next(steps, None)
             if step is None:
                 return
