@@ -141,7 +141,9 @@ def test_ctrl_c_ends_the_workers_and_leaves_whole_shards(tmp_path, tokenizer):
     child, _ = begun(tmp_path, tokenizer)
     os.killpg(child.pid, signal.SIGINT)  # a terminal sends it to all of them
     _, errors = child.communicate(timeout=60)
-    assert errors.count("Traceback") == 1 and "KeyboardInterrupt" in errors, errors
+    # One process tells of it, once; where it was just handling an error of its own, Python prints that one first.
+    told = errors.count("Traceback") - errors.count("another exception occurred")
+    assert told == 1 and "KeyboardInterrupt" in errors, errors
     left = contents(tmp_path / "out")
     assert META not in left and not any("partial" in name for name in left)
     assert all(json.loads(text)["documents"] for name, text in left.items() if name.endswith(".json"))

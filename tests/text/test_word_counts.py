@@ -135,7 +135,9 @@ def test_interrupting_the_program_leaves_no_process_and_no_noise(tmp_path):
         workers = [int(program.stdout.readline()) for _ in range(2)]
         os.killpg(program.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
         assert program.wait(timeout=60) != 0
-        assert program.stderr.read().count(b"Traceback") == 1
+        errors = program.stderr.read()
+        # One process tells of it, once; where it was just handling an error of its own, Python prints that one first.
+        assert errors.count(b"Traceback") - errors.count(b"another exception occurred") == 1, errors
     for worker in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
