@@ -18,6 +18,7 @@ from cutaway.base.errors import BadInput, CutawayError
 from cutaway.recipes.table import VALUES, made
 from cutaway.recipes.training import Training
 from cutaway.train import checkpoints
+from cutaway.train.objectives.causal import Causal
 from cutaway.train.run import Run
 
 SMALL = ["layers=1", "heads=2", "dim=32", "length=32", "rows=4", "vocab=300", "steps=24", "evaluate=8", "save=5"]
@@ -53,6 +54,26 @@ def whole(tmp_path, corpus):
     begin(tmp_path / "whole", corpus)
     go(tmp_path / "whole")
     return tmp_path / "whole"
+
+
+@pytest.mark.parametrize(("busy", "threads"), [(False, {2}), (True, {1})])
+def test_a_quiet_machine_gives_a_step_all_cores_and_a_busy_one_each_piece_its_own(
+    busy, threads, tmp_path, corpus, monkeypatch
+):
+    """Seen where the objective runs: in the thread of the loop, or in one of each piece's own."""
+    seen = set()
+
+    def watched(objective, module, batch, through=Causal.__call__):
+        if torch.is_grad_enabled():
+            seen.add(torch.get_num_threads())
+        return through(objective, module, batch)
+
+    monkeypatch.setattr("cutaway.recipes.crew.busy", lambda: busy)
+    monkeypatch.setattr(Causal, "__call__", watched)
+    torch.set_num_threads(2)
+    begin(tmp_path / "run", corpus, "steps=2")
+    go(tmp_path / "run")
+    assert seen == threads and torch.get_num_threads() == 2
 
 
 def test_a_finished_run_is_a_model(whole):
