@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.base.paths import atomic
 from cutaway.base.values import difference, from_plain, to_plain
-from cutaway.base.versions import versions
+from cutaway.base.versions import read_card, versions
 from cutaway.train.checkpoints import Checkpoints
 from cutaway.train.metrics import Line, Metrics
 
@@ -63,18 +63,7 @@ class Run:
     def open(cls, folder: str | Path) -> Run:
         """The run in a folder. Raises BadInput where there is none, or one that a later version wrote."""
         folder = Path(folder).absolute()
-        path = folder / CARD
-        if not path.is_file():
-            raise BadInput(f"holds no run (no {CARD})", source=folder)
-        try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise BadInput(f"cannot be read: {error}", source=path) from error
-        if not isinstance(card, dict) or not isinstance(card.get("recipe"), dict):
-            raise BadInput("must hold a recipe", source=path, field="recipe")
-        if not isinstance(card.get("format"), int) or card["format"] > FORMAT:
-            raise BadInput("was written by a later version of Cutaway", source=path, field="format")
-        return cls(folder, card)
+        return cls(folder, read_card(folder, CARD, what="run", field="recipe", latest=FORMAT))
 
     @property
     def name(self) -> str:

@@ -17,7 +17,8 @@ from cutaway.lab.compare.alone import ask
 from cutaway.lab.compare.attention_training import AttentionTraining
 from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table
 from cutaway.lab.compare.layer import SECONDS
-from cutaway.lab.compare.mixers import Mixer, Shape, mixer, rate
+from cutaway.lab.compare.mixers import Shape, mixer, rate
+from cutaway.nn.block import Mixer
 from cutaway.ops.forms import choose_attend
 
 PARTS = ("mha", "gqa:2", "mqa", "mla:64", "window:256", "nsa")

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.base.paths import atomic
 from cutaway.base.values import difference, from_plain, to_plain
-from cutaway.base.versions import versions
+from cutaway.base.versions import read_card, versions
 from cutaway.lab.compare.comparison import Cell, Comparison, Figures
 
 FORMAT = 1
@@ -70,18 +70,7 @@ class Folder:
     def open(cls, path: str | Path) -> Folder:
         """The comparison in a folder. Raises BadInput where there is none, or one that a later version wrote."""
         path = Path(path).absolute()
-        place = path / CARD
-        if not place.is_file():
-            raise BadInput(f"holds no comparison (no {CARD})", source=path)
-        try:
-            card = json.loads(place.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise BadInput(f"cannot be read: {error}", source=place) from error
-        if not isinstance(card, dict) or not isinstance(card.get("comparison"), dict):
-            raise BadInput("must hold a comparison", source=place, field="comparison")
-        if not isinstance(card.get("format"), int) or card["format"] > FORMAT:
-            raise BadInput("was written by a later version of Cutaway", source=place, field="format")
-        return cls(path, card)
+        return cls(path, read_card(path, CARD, what="comparison", field="comparison", latest=FORMAT))
 
     def comparison(self, table: Mapping[str, type]) -> Any:
         """The comparison as a value. Raises BadInput, naming comparison.json and the field, where it does not fit."""

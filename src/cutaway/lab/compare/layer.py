@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from cutaway.base.seeds import seed_all
 from cutaway.lab.compare.alone import answer
 from cutaway.lab.compare.comparison import Figures
-from cutaway.lab.compare.mixers import Mixer, Shape, mixer
+from cutaway.lab.compare.mixers import Shape, mixer
 from cutaway.lab.compare.resident import Peak
+from cutaway.nn.block import Mixer
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
 from cutaway.ops.forms import Forms, named

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
-
-from torch import nn
+from typing import Any
 
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
@@ -20,20 +18,11 @@ from cutaway.nn.attention.block_sparse import BlockSparse, mask
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.attention.latent import Latent
 from cutaway.nn.attention.native_sparse import NativeSparse
-from cutaway.nn.cost import Cost
+from cutaway.nn.block import Mixer
 from cutaway.nn.positions import Rope
-from cutaway.nn.stream import Stream
 
 BEHIND = 128  # tokens that may be decoded behind the longest context
 SINKS = 4  # first tokens that stay seen; StreamingLLM, section 3.2: four suffice
-
-
-class Mixer(Protocol):
-    """The value of an attention."""
-
-    def build(self, dim: int) -> nn.Module: ...
-    def streams(self, dim: int) -> tuple[Stream, ...]: ...
-    def cost(self, dim: int, tokens: int, length: int) -> Cost: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from cutaway.nn.block import Block, Mixer
 from cutaway.nn.context import Context
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
+from cutaway.train.bounds import at_least
 from cutaway.train.fit import fit
 from cutaway.train.objectives.causal import Causal
 from cutaway.train.optimisers.adamw import AdamW
@@ -143,9 +144,7 @@ class Probing:
     seeds: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("dim", "layers", "heads", "rows", "steps", "tested", "seeds"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"Probing.{name}")
+        at_least(self, 1, "dim", "layers", "heads", "rows", "steps", "tested", "seeds")
         if self.dim % (2 * self.heads):
             raise BadInput(f"{self.heads} heads need a multiple of {2 * self.heads}", field="Probing.dim")
 

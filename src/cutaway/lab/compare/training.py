@@ -27,6 +27,7 @@ from cutaway.nn.block import Block, Mixer, Part
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
+from cutaway.train.bounds import at_least
 from cutaway.train.fit import fit
 from cutaway.train.loss import Objective
 from cutaway.train.objectives.causal import Causal
@@ -61,9 +62,7 @@ class Setting:
     seeds: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("dim", "layers", "heads", "length", "rows", "steps", "windows", "seeds"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"Setting.{name}")
+        at_least(self, 1, "dim", "layers", "heads", "length", "rows", "steps", "windows", "seeds")
         if self.dim % (2 * self.heads):
             said = f"{self.heads} heads that rotate in pairs need a multiple of {2 * self.heads}; is {self.dim}"
             raise BadInput(said, field="Setting.dim")
