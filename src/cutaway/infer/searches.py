@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cutaway.base.errors import BadInput
-from cutaway.infer.beams import Early
+from cutaway.infer.beams import Beams, Early
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,23 @@ class BeamSearch:
             raise BadInput(f"must be from -100 to 100, is {self.length_penalty}", field="length_penalty")
         if self.early not in (False, True, "never"):
             raise BadInput(f'must be False, True or "never", is {self.early!r}', field="early")
+
+    def begin(self, most: int, ends: frozenset[int]) -> list[Beams]:
+        """The search of each group for one source's target of at most `most` tokens, in their order."""
+        groups: list[Beams] = []
+        for _ in range(self.groups):
+            groups.append(
+                Beams(
+                    width=self.width // self.groups,
+                    ends=ends,
+                    most=most,
+                    penalty=self.length_penalty,
+                    early=self.early,
+                    after=groups,
+                    diversity=self.diversity,
+                )
+            )
+        return groups
 
 
 @dataclass(frozen=True, kw_only=True)

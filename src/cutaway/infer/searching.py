@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cutaway.base.errors import BadInput
 from cutaway.infer.answer import Answer, StopText
-from cutaway.infer.beams import Beam, Beams
+from cutaway.infer.beams import Beam
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.contrastive import contrastive
 from cutaway.infer.decoding import Decoding
@@ -68,11 +68,7 @@ def searched(language: Speaker, texts: Prompted, ids: list[int], how: Search, de
 def _beams(
     texts: Prompted, ids: list[int], how: BeamSearch, most: int, ends: frozenset[int], rule: Rule | None
 ) -> list[Beam]:
-    groups: list[Beams] = []
-    for _ in range(how.groups):
-        told = {"width": how.width // how.groups, "ends": ends, "most": most}
-        told |= {"penalty": how.length_penalty, "early": how.early, "diversity": how.diversity}
-        groups.append(Beams(**told, after=tuple(groups)))
+    groups = how.begin(most, ends)
     beam_search(texts, [ids], groups, of=[0] * len(groups), rule=rule)
     found = [pair for group in groups for pair in group.found]
     return [beam for _, beam in sorted(found, key=lambda pair: -pair[0])] or [groups[0].best]

@@ -17,16 +17,16 @@ import torch
 
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
-from cutaway.infer.beams import Beams
 from cutaway.infer.contrastive import contrastive_steps
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.language import Language
 from cutaway.infer.prompted import Prompted
 from cutaway.infer.sampler import candidates, choose, trimmed
 from cutaway.infer.search import beam_steps
+from cutaway.infer.searches import BeamSearch, ContrastiveSearch
 from cutaway.models.decoder import DecoderModel
 
-DIVERSITY, ALPHA, PENALTY = 1.0, 0.6, 1.0  # nats, of repeating against likelihood, of length
+DIVERSITY, ALPHA = 1.0, ContrastiveSearch().alpha  # nats; how much repeating counts against likelihood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,8 @@ class Way:
         if self.name == "contrastive":
             return _contrasted(texts, ids, most, ends, int(self.number))
         groups = int(self.number) if self.name == "groups" else 1
-        return _searched(texts, ids, most, ends, int(self.number) // groups, groups)
+        how = BeamSearch(width=int(self.number), groups=groups, diversity=DIVERSITY if groups > 1 else 0.0)
+        return _searched(texts, ids, most, ends, how)
 
 
 def _drawn(language: Language, ids: list[int], most: int, ends: frozenset[int], decoding: Decoding) -> Iterator[Step]:
@@ -133,16 +134,11 @@ def _contrasted(texts: Prompted, ids: list[int], most: int, ends: frozenset[int]
         yield tuple(Candidate(ids=(id,), number=s, taken=row == choice.row) for row, (id, s) in enumerate(made))
 
 
-def _searched(
-    texts: Prompted, ids: list[int], most: int, ends: frozenset[int], width: int, groups: int
-) -> Iterator[Step]:
+def _searched(texts: Prompted, ids: list[int], most: int, ends: frozenset[int], how: BeamSearch) -> Iterator[Step]:
     """Candidates are the beginnings that go on and the results so far, by mean logprob; the best is the one taken."""
-    searches: list[Beams] = []
-    for _ in range(groups):
-        told = {"width": width, "ends": ends, "most": most, "penalty": PENALTY, "early": False}
-        searches.append(Beams(**told, after=tuple(searches), diversity=DIVERSITY if groups > 1 else 0.0))
-    for _ in beam_steps(texts, [ids], searches, of=[0] * groups):
-        scored = [(beam.score(PENALTY), beam.tokens) for search in searches for beam in search.running]
-        scored += [(score, beam.tokens) for search in searches for score, beam in search.found]
+    groups = how.begin(most, ends)
+    for _ in beam_steps(texts, [ids], groups, of=[0] * len(groups)):
+        scored = [(beam.score(how.length_penalty), beam.tokens) for group in groups for beam in group.running]
+        scored += [(score, beam.tokens) for group in groups for score, beam in group.found]
         scored.sort(key=lambda one: -one[0])
         yield tuple(Candidate(ids=tokens, number=score, taken=not at) for at, (score, tokens) in enumerate(scored))
