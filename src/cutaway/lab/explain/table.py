@@ -9,6 +9,7 @@ from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.lab.explain.assembly import ASSEMBLY
 from cutaway.lab.explain.attention import ATTENTIONS
+from cutaway.lab.explain.attention_forms import ATTENTION_FORMS
 from cutaway.lab.explain.chinese import CHINESE
 from cutaway.lab.explain.experts import MIXTURES
 from cutaway.lab.explain.explanation import Explanation
@@ -21,14 +22,13 @@ from cutaway.lab.explain.optimisers import OPTIMISERS
 from cutaway.lab.explain.parallel import PARALLEL
 from cutaway.lab.explain.positions import POSITIONS
 from cutaway.lab.explain.quantisation import QUANTISATION
-from cutaway.lab.explain.reckoning import RECKONING
 from cutaway.lab.explain.sparse import SPARSE
 from cutaway.lab.explain.tokens import TOKENS
 
 FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "the whole": ASSEMBLY,
     "text and tokens": TOKENS,
-    "attention": (*ATTENTIONS, *RECKONING),
+    "attention": (*ATTENTIONS, *ATTENTION_FORMS),
     "attention to a part": SPARSE,
     "positions": POSITIONS,
     "feed-forwards": FEEDS,

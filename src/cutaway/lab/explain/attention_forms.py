@@ -95,4 +95,4 @@ ABSORBED = Explanation(
     aliases=("absorbed-form", "weight-absorption", "absorb"),
 )
 
-RECKONING = (TILED, ABSORBED)
+ATTENTION_FORMS = (TILED, ABSORBED)
