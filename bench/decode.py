@@ -125,10 +125,12 @@ def measure(rounds: int, threads: int, prompt: int, new: int) -> dict[str, dict[
     for name, side in sides.items():
         side(ids[:32], 4)  # the first run touches pages and plans
         print(f"warm: {name}", file=sys.stderr)
+    names = list(sides)
     for index in range(rounds):
-        for name, side in sides.items():
+        # Another side begins each round: the one behind a side that left the caches full of its own has it harder.
+        for name in names[index % len(names) :] + names[: index % len(names)]:
             gc.collect()
-            before, after = side(ids, new)
+            before, after = sides[name](ids, new)
             figures[name]["prefill"].append(prompt / before)
             figures[name]["decode"].append((new - 1) / after)
         print(f"round {index + 1} of {rounds}", file=sys.stderr)

@@ -154,6 +154,17 @@ def test_every_path_of_a_format_keeps_the_perplexity_within_1_percent(smollm2, f
 
 @pytest.mark.proof
 @pytest.mark.parametrize("text", ["english.txt", "chinese.txt"])
+def test_a_long_prompt_keeps_the_perplexity_within_1_percent(smollm2, text):
+    """Its attention goes through products of its own, in bfloat16 where those pay (ops/attend.py)."""
+    ids = smollm2.encode((DATA / text).read_text(encoding="utf-8"))[:513]
+    expected = perplexity(with_forms(smollm2, "readable"), ids, 512)
+    for chunk in (200, 512):
+        got = perplexity(with_forms(smollm2, "fast"), ids, chunk)
+        assert abs(got / expected - 1) < 0.01, f"{chunk} at a time: {got:.4f}, expected {expected:.4f}"
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("text", ["english.txt", "chinese.txt"])
 def test_the_k_quants_of_gemma_keep_the_perplexity_within_1_percent(text):
     """gemma3-270m holds q4_k, q5_0, q6_k and q8_0 matrices."""
     try:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import cutaway.ops.attend as module
 from cutaway.lab.checks.attend import check_attend, check_half, check_large_scores
 from cutaway.lab.checks.memory import Largest
 from cutaway.ops.attend import Tilewise, attend_readable, attend_sdpa, attention_weights
@@ -98,6 +99,36 @@ def test_a_long_text_in_runs_equals_the_readable_form_under_every_rule(rule, key
     for one in fast:
         # Float32 sums of 430 terms in another order.
         assert torch.allclose(one, slow, atol=5e-6)
+
+
+@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("keys", [300, 430])
+def test_runs_in_bfloat16_round_only_what_is_multiplied(monkeypatch, rule, keys, pays):
+    monkeypatch.setattr(module, "bfloat16_pays", lambda: pays)
+    see = Visible(queries=(300, 300), keys=(keys, keys), **rule | ({"prefix": (150, 9)} if "prefix" in rule else {}))
+    make = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(2 * n, heads, 16, generator=make).bfloat16() for n, heads in ((300, 4), (keys, 2), (keys, 2))
+    )
+    with torch.no_grad():
+        fast = attend_sdpa(q, k, v, see, scale=0.25)
+    assert fast.dtype == torch.bfloat16
+    wrong_by = fast.float() - attend_readable(q.float(), k.float(), v.float(), see, scale=0.25)
+    # A score below 8 is wrong by 2^-6 at most, a weight then by as large a share.
+    assert wrong_by.abs().max() < 0.05 and wrong_by.square().mean().sqrt() < 2e-3
+
+
+def test_a_run_in_bfloat16_holds_only_so_many_scores(monkeypatch):
+    monkeypatch.setattr(module, "bfloat16_pays", lambda: True)
+    q = torch.randn(300, 2, 16).bfloat16()
+    see = Visible(queries=(300,), keys=(300,))
+    with torch.no_grad():
+        few = attend_sdpa(q, q, q, see, scale=0.25)
+        monkeypatch.setattr(module, "SCORES", 2 * 128 * 200)
+        monkeypatch.setattr(module, "_products", lambda *given: few.new_full((1, 2, 128, 16), 7.0))
+        mixed = attend_sdpa(q, q, q, see, scale=0.25)
+    assert (mixed[:128] == 7).all() and torch.allclose(mixed[128:256], few[128:256], atol=0.05)
 
 
 @pytest.mark.parametrize("rule", [{"window": 64}, {"window": 64, "sinks": 4}])

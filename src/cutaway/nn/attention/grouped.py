@@ -27,6 +27,7 @@ from cutaway.nn.quantised import Fan
 from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.nn.stream import Stream
 from cutaway.ops.attend import Bias, attention_weights
+from cutaway.ops.multiply.narrow import scored
 from cutaway.ops.visible import Visible
 
 
@@ -138,7 +139,8 @@ class GroupedQueryAttention(nn.Module):
         (k_SGK, v_SGK), see = context.extend(window=spec.window, sinks=spec.sinks, key=k_NGK, value=v_NGK)
         if spec.rope is not None and spec.sinks:
             q_NHK, k_SGK = turn(q_NHK, k_SGK, see, spec.rope, context, wide)
-        q_NHK, v_SGK = q_NHK.to(k_SGK.dtype), v_SGK.to(k_SGK.dtype)  # a cache keeps its own precision
+        dtype = scored(len(x_ND), context.narrow, k_SGK.dtype)  # else a cache keeps its own precision
+        q_NHK, k_SGK, v_SGK = q_NHK.to(dtype), k_SGK.to(dtype), v_SGK.to(dtype)
         dropout = spec.dropout if self.training else 0.0
         told = self._told(see, context)
         y_NHK = forms.attend(q_NHK, k_SGK, v_SGK, see, scale=self.scale, softcap=spec.softcap, dropout=dropout, **told)

@@ -4,7 +4,8 @@ Few rows of 4-bit weights are multiplied in bfloat16 whatever comes in (ops/mult
 bfloat16 at once, and parts that hand it on, save a dozen conversions a block and round no more than the product does.
 Many rows are bound by arithmetic, and some CPUs multiply bfloat16 twice as fast as fp32, others half as fast: that is
 measured, once. In between, an ordinary prompt is worth fp32: its first token is then exact.
-The residual, rotations, scores and the cache keep the model's own precision.   Read next: ops/multiply/fast.py
+The residual, rotations and the cache keep the model's own precision, and so do scores, but for the prompt that is long
+enough for products in bfloat16: its attention multiplies so as well.   Read next: ops/multiply/fast.py
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ def narrow(rows: int, formats: frozenset[str]) -> torch.dtype | None:
     if rows <= Nibbles.most:
         return torch.bfloat16 if formats <= FORMATS else None
     return torch.bfloat16 if rows >= MANY and bfloat16_pays() else None
+
+
+def scored(rows: int, narrow: torch.dtype | None, wide: torch.dtype) -> torch.dtype:
+    """What attention multiplies in, where a pass of so many rows computes in `narrow` and the cache is in `wide`."""
+    return wide if narrow is None or rows < MANY else narrow
 
 
 def never(rows: int, formats: frozenset[str]) -> torch.dtype | None:
