@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cutaway.base.errors import BadInput
 from cutaway.infer.decoding import Decoding
-from cutaway.infer.request import Request, Sequence, StopReason
+from cutaway.infer.request import Request, Sequence, StopReason, Tops
 from cutaway.infer.rules import ruled
 from cutaway.infer.runner import Runner
 from cutaway.infer.sampler import choose
@@ -33,12 +33,14 @@ Sampler = Callable[[Tensor, Decoding, random.Random, Row[int]], int]  # as `choo
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Written:
-    """One token of an answer. `logprob`: in nats, of the model's own distribution, before rules and temperature.
-    `reason`: why the answer ends with it; a failed one ends without a token."""
+    """One token of an answer. `logprob`: in nats, of the model's own distribution, before rules and temperature; `tops`
+    the likeliest of it, as many as were asked for. `reason`: why the answer ends with it; one that failed, or asked for
+    its prompt's logprobs alone, ends without a token."""
 
     sequence: Sequence
     token: int | None
     logprob: float = 0.0
+    tops: Tops = ()
     reason: StopReason | None = None
 
 
@@ -69,16 +71,25 @@ class Engine:
     def submit(self, request: Request) -> Sequence:
         """Takes a request in; the first of the sequences that answer it (`siblings`: all). Raises BadInput for one that
         could never be answered."""
-        wrong = next((id for id in request.prompt if id >= self.vocab), None)
-        if wrong is not None:
-            raise BadInput(f"token id {wrong} is outside the vocabulary of {self.vocab}", field="prompt")
+        self.refuse(request)
         # Where rotations depend on the prompt's length, only prompts of one length have keys in common.
         salt = str(len(request.prompt)).encode() if self.runner.by_prompt else b""
         return self.scheduler.submit(request, salt)
 
+    def refuse(self, request: Request) -> None:
+        """Raises BadInput for a request that could never be answered. Any thread may ask."""
+        wrong = next((id for id in request.prompt if id >= self.vocab), None)
+        if wrong is not None:
+            raise BadInput(f"token id {wrong} is outside the vocabulary of {self.vocab}", field="prompt")
+        self.scheduler.refuse(request)
+
     def cancel(self, sequence: Sequence) -> None:
         """Ends all that answers the same request; its pages are free at once."""
         self.scheduler.cancel(sequence)
+
+    def end(self, sequence: Sequence, reason: StopReason = "stop") -> None:
+        """Ends one answer, as its text has met a stop; its pages are free at once."""
+        self.scheduler.end(sequence, reason)
 
     def refresh(self) -> None:
         """The weights have changed, in a way that torch does not count: what was read is read again."""
@@ -107,39 +118,77 @@ class Engine:
 
     def _choose(self, plan: Plan, logits_XV: Tensor) -> list[Written]:
         choosing = self.scheduler.commit(plan)
-        if not choosing:
+        if not logits_XV.shape[0]:
             return []
         with torch.inference_mode(), self.runner.rounded():
             wide_XV = logits_XV.float()
             total_X = wide_XV.logsumexp(-1)
-            best_X = logits_XV.argmax(-1).tolist()
-            sound_X = total_X.isfinite().tolist()  # NaN or infinity among the logits shows in their sum
-            written = []
-            for row, sequences in enumerate(choosing):
-                for sequence in sequences:
-                    if sound_X[row]:
-                        token = self._token(sequence, logits_XV[row], best_X[row])
-                        written.append((sequence, row, token))
-                    else:
-                        self.scheduler.end(sequence, "failed")
-                        written.append((sequence, row, 0))
-            tokens = torch.tensor([[row, token] for _, row, token in written], device=logits_XV.device).view(-1, 2)
-            logprobs = (wide_XV[tokens[:, 0], tokens[:, 1]] - total_X[tokens[:, 0]]).tolist()
-        return [self._write(one, token, logprob) for (one, _, token), logprob in zip(written, logprobs, strict=True)]
+            self._score(plan, wide_XV[len(choosing) :], total_X[len(choosing) :])
+            best_X = logits_XV[: len(choosing)].argmax(-1).tolist()
+            sound_X = (
+                total_X[: len(choosing)].isfinite().tolist()
+            )  # NaN or infinity among the logits shows in their sum
+            chosen = [
+                (sequence, row, self._token(sequence, logits_XV[row], best_X[row]) if sound_X[row] else None)
+                for row, sequences in enumerate(choosing)
+                for sequence in sequences
+            ]
+            told = [(row, token) for _, row, token in chosen if token is not None]
+            tokens = torch.tensor(told, device=logits_XV.device).view(-1, 2)
+            logprobs = iter((wide_XV[tokens[:, 0], tokens[:, 1]] - total_X[tokens[:, 0]]).tolist())
+            tops = [_tops(one, wide_XV[row], total_X[row]) for one, row, _ in chosen]
+        return [
+            self._write(one, token, 0.0 if token is None else next(logprobs), likeliest)
+            for (one, _, token), likeliest in zip(chosen, tops, strict=True)
+        ]
 
-    def _token(self, sequence: Sequence, logits_V: Tensor, best: int) -> int:
+    def _score(self, plan: Plan, wide_XV: Tensor, total_X: Tensor) -> None:
+        """The logprobs of the prompts' tokens behind those that this pass has scored."""
+        before = 0
+        for part in plan.parts:
+            sequence, rows = part.sequence, range(before, before + len(part.scores))
+            before += len(part.scores)
+            for place, row in zip(part.scores, rows, strict=True):
+                token = sequence.request.prompt[place + 1]
+                logprob = float(wide_XV[row, token] - total_X[row])
+                sequence.scores.append((token, logprob, _tops(sequence, wide_XV[row], total_X[row])))
+
+    def _token(self, sequence: Sequence, logits_V: Tensor, best: int) -> int | None:
+        """The next one; None where there can be none."""
         request, decoding = sequence.request, sequence.request.decoding
+        if len(sequence.tokens) >= sequence.limit:
+            return None
         if sequence.plain and self.sampler is choose:
             return best
+        matcher = sequence.matcher
+        if matcher is not None:
+            logits_V = matcher.mask(logits_V)
+            if not bool(logits_V.isfinite().any()):
+                return None
         logits_V = ruled(logits_V, decoding, sequence.tokens, len(request.prompt), request.ends)
-        return self.sampler(logits_V, decoding, sequence.draw, sequence.tokens)
+        token = self.sampler(logits_V, decoding, sequence.draw, sequence.tokens)
+        if matcher is not None:
+            matcher.take(token)
+        return token
 
-    def _write(self, sequence: Sequence, token: int, logprob: float) -> Written:
-        if sequence.reason == "failed":
-            return Written(sequence=sequence, token=None, reason="failed")
+    def _write(self, sequence: Sequence, token: int | None, logprob: float, tops: Tops) -> Written:
+        if token is None:
+            reason: StopReason = "length" if len(sequence.tokens) >= sequence.limit else "failed"
+            self.scheduler.end(sequence, reason)
+            return Written(sequence=sequence, token=None, reason=reason)
         self.scheduler.take(sequence, token)
-        return Written(sequence=sequence, token=token, logprob=logprob, reason=sequence.reason)
+        if sequence.reason != "stop" and sequence.matcher is not None and sequence.matcher.done:
+            self.scheduler.end(sequence, "stop")
+        return Written(sequence=sequence, token=token, logprob=logprob, tops=tops, reason=sequence.reason)
 
     def check(self) -> None:
         """Asserts the invariants of all that it holds, between two steps."""
         self.scheduler.check()
+
+
+def _tops(sequence: Sequence, wide_V: Tensor, total: Tensor) -> Tops:
+    """The likeliest tokens, as many as the request asks for."""
+    if not sequence.request.logprobs:
+        return ()
+    best_C, ids_C = wide_V.topk(min(sequence.request.logprobs, wide_V.shape[0]))
+    return tuple(zip(ids_C.tolist(), (best_C - total).tolist(), strict=True))

@@ -55,6 +55,11 @@ class Pool:
         """Pages that somebody holds."""
         return self.pages - self.available
 
+    @property
+    def shared(self) -> int:
+        """Pages that several hold."""
+        return sum(holders > 1 for holders in self._holders)
+
     def take(self) -> int:
         """A page that nobody else holds and that has no content. Raises NoPages."""
         if self._free:

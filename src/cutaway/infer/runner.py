@@ -48,7 +48,8 @@ class Runner:
         self.weights = Weights(module)
 
     def run(self, plan: Plan) -> Tensor:
-        """The logits (X, V) behind the parts that sample, in their order. Takes one step of their sequences."""
+        """The logits (X, V) behind the parts that sample, in their order, then those behind all tokens that are scored.
+        Takes one step of their sequences."""
         with torch.inference_mode(), _evaluating(self.module), self.rounded():
             self.cache.copy(plan.copies)
             ids_N, positions_N, rows_X = self._flat(plan)
@@ -74,14 +75,15 @@ class Runner:
         return PagedView(self.cache, owners, tuple(part.count for part in plan.parts))
 
     def _flat(self, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-        ids, positions, rows = [], [], []
+        ids, positions, sampled, scored = [], [], [], []
         for part in plan.parts:
-            end = part.start + part.count
+            end, before = part.start + part.count, len(ids)
             ids += part.sequence.tokens[part.start : end]
             positions += range(part.start, end)
+            scored += [before + place - part.start for place in part.scores]
             if part.samples:
-                rows.append(len(ids) - 1)
-        ids_N, positions_N, rows_X = (torch.tensor(one, dtype=torch.long) for one in (ids, positions, rows))
+                sampled.append(len(ids) - 1)
+        ids_N, positions_N, rows_X = (torch.tensor(one, dtype=torch.long) for one in (ids, positions, sampled + scored))
         return ids_N.to(self.device), positions_N.to(self.device), rows_X.to(self.device)
 
 

@@ -14,7 +14,7 @@ Read next: infer/block_tables.py, infer/runner.py
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 from cutaway.base.errors import BadInput
@@ -48,12 +48,14 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """Tokens start .. start + count - 1 of a sequence. `samples`: the last of them is the last that is known."""
+    """Tokens start .. start + count - 1 of a sequence. `samples`: the last of them is the last that is known.
+    `scores`: those of them whose logits tell a prompt's logprobs."""
 
     sequence: Sequence
     start: int
     count: int
     samples: bool
+    scores: range = range(0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +64,14 @@ class Plan:
 
     parts: tuple[Part, ...]
     copies: tuple[Copy, ...] = ()
+
+
+class Counts:
+    """What has happened since the beginning; `infer.ask.Stats` says what each is."""
+
+    def __init__(self) -> None:
+        self.steps = self.prompt_tokens = self.written_tokens = self.preemptions = 0
+        self.prefix_hits = self.prefix_tokens = self.proposed = self.accepted = 0
 
 
 class Scheduler:
@@ -74,15 +84,41 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []  # the most urgent first
         self._coming: dict[bytes, int] = {}  # pages that are being read just now, and by whom
-        self._steps = self._numbers = 0
+        self._numbers = 0
+        self.counts = Counts()
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
         return not self.running and not self.waiting
 
+    @property
+    def longest(self) -> int:
+        """Tokens that a prompt and its answer can have together; the last one is never read."""
+        held = range(1, self.length + 1)
+        return 1 + bisect_left(held, True, key=lambda tokens: not self.tables.fits(tokens, self.limits.budget))
+
     def submit(self, request: Request, salt: bytes = b"") -> Sequence:
         """Takes a request in; the first of the sequences that answer it. Raises BadInput where none ever could."""
+        limit = self.refuse(request)
+        due = self.counts.steps + request.priority * self.limits.patience
+        siblings = [
+            Sequence(request, self._numbers + index, index, limit=limit, due=due, salt=salt)
+            for index in range(request.samples)
+        ]
+        self._numbers += len(siblings)
+        self.counts.prompt_tokens += len(request.prompt)
+        for sequence in siblings:
+            sequence.siblings = siblings
+            if limit <= len(request.prompt) and (sequence.index or not request.prompt_logprobs):
+                sequence.end("length")  # it asks for nothing
+        if siblings[0].state != "finished":
+            self._wait(siblings[0])
+        return siblings[0]
+
+    def refuse(self, request: Request) -> int:
+        """Raises BadInput for what could never be answered; returns the tokens that an answer may become long, prompt
+        included. Changes nothing, so that any thread may ask."""
         prompt, most = len(request.prompt), request.decoding.max_tokens
         if prompt > self.length:
             raise BadInput(f"has {prompt} tokens, the model's context {self.length}", field="prompt")
@@ -90,23 +126,11 @@ class Scheduler:
         if not self.tables.fits(limit - 1, self.limits.budget):
             said = f"{prompt} tokens and {most} new ones need more pages than there are: raise Limits.tokens"
             raise BadInput(said, field="prompt")
-        due = self._steps + request.priority * self.limits.patience
-        siblings = [
-            Sequence(request, self._numbers + index, index, limit=limit, due=due, salt=salt)
-            for index in range(request.samples)
-        ]
-        self._numbers += len(siblings)
-        for sequence in siblings:
-            sequence.siblings = siblings
-            if limit <= prompt:
-                sequence.end("length")  # it asks for no tokens
-        if limit > prompt:
-            self._wait(siblings[0])
-        return siblings[0]
+        return limit
 
     def plan(self) -> Plan:
         """The next step. Running sequences may be preempted, waiting ones begin to run."""
-        self._steps += 1
+        self.counts.steps += 1
         made: dict[int, tuple[Part, list[Copy]]] = {}  # in the order in which pages were reserved
         left, preempted = self.limits.budget, False
         for sequence in sorted(self.running, key=lambda one: (self._pending(one) > 1, *one.rank)):
@@ -138,7 +162,7 @@ class Scheduler:
                 continue
             keys, known = sequence.keys(self.limits.page), len(sequence.tokens)
             self.tables.open(sequence.number)
-            shared = self.tables.share(sequence.number, keys, known - 1)
+            shared = self.tables.share(sequence.number, keys, sequence.most)
             part = self._part(sequence, left)
             copies = self._reserve(part, ahead=known)
             # A page is left for each that runs: to let one in and preempt it at once would be of no use.
@@ -147,7 +171,11 @@ class Scheduler:
                 return
             self.waiting.remove(sequence)
             self.running.append(sequence)
-            sequence.state, sequence.shared = "running", shared
+            sequence.state = "running"
+            if not sequence.preemptions:
+                sequence.shared = shared
+                self.counts.prefix_hits += shared > 0
+                self.counts.prefix_tokens += shared
             for key in keys[shared // self.limits.page :]:
                 self._coming.setdefault(key, sequence.number)
             made[sequence.number] = part, copies
@@ -157,7 +185,7 @@ class Scheduler:
         """Whether the first page that it does not find is being read by another: then it waits to share it."""
         if not self._coming:
             return False
-        keys, most = sequence.keys(self.limits.page), len(sequence.tokens) - 1
+        keys, most = sequence.keys(self.limits.page), sequence.most
         found = self.tables.shareable(keys, most) // self.limits.page
         return found < most // self.limits.page and keys[found] in self._coming
 
@@ -196,6 +224,7 @@ class Scheduler:
     def take(self, sequence: Sequence, token: int) -> None:
         """A token that a running sequence chose. At its end it lets go of all its pages."""
         sequence.take(token)
+        self.counts.written_tokens += 1
         if sequence.state == "finished":
             self._leave(sequence)
 
@@ -240,7 +269,9 @@ class Scheduler:
             # The last token of a text is always read, by whoever shares what stands before it.
             border = min(start + count, known - 1) // self.limits.page * self.limits.page
             count = border - start if border > start else count
-        return Part(sequence=sequence, start=start, count=count, samples=start + count == known)
+        wanted, end = sequence.unscored, start + count
+        scores = range(max(start, wanted.start), min(end, wanted.stop))
+        return Part(sequence=sequence, start=start, count=count, samples=end == known, scores=scores)
 
     def _reserve(self, part: Part, ahead: int = 0) -> list[Copy] | None:
         try:
@@ -259,6 +290,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         sequence.preemptions += 1
+        self.counts.preemptions += 1
         self._leave(sequence)
         self._wait(sequence)
 
