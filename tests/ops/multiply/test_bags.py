@@ -13,7 +13,7 @@ from cutaway.ops.multiply.parts import take_apart
 pytestmark = pytest.mark.skipif(not Bags.fits(FORMATS["q8_0"], 1), reason="this torch has no fbgemm")
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [*FORMATS, "int8:tensor", "int8:group=96,asymmetric", "int4:group=48"])
 @pytest.mark.parametrize("rows", [1, 7, 16, 203])
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_product_is_that_of_the_weights(name, rows, count, matrix):

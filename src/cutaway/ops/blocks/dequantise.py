@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
-from cutaway.ops.blocks import lanes, small, superblocks
+from cutaway.ops.blocks import absmax, lanes, small, superblocks
 from cutaway.ops.blocks.format import BlockFormat
 
 CHUNK = 1 << 20
@@ -27,6 +27,10 @@ READABLE = {
     "q4_k": superblocks.q4_k,
     "q5_k": superblocks.q5_k,
     "q6_k": superblocks.q6_k,
+    "int8": absmax.int8,
+    "int4": absmax.int4,
+    "int8z": absmax.int8z,
+    "int4z": absmax.int4z,
 }
 FAST = {
     "q4_0": lanes.q4_0,
@@ -37,12 +41,17 @@ FAST = {
     "q4_k": lanes.q4_k,
     "q5_k": lanes.q5_k,
     "q6_k": lanes.q6_k,
+    "int8": absmax.int8_into,
+    "int4": absmax.int4_into,
+    "int8z": absmax.int8z_into,
+    "int4z": absmax.int4z_into,
 }
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 def dequantise(blocks: Tensor, format: BlockFormat, *, out: Tensor | None = None) -> Tensor:
-    """The weights (..., n x weights) in float32 of `blocks`, uint8 (..., n x bytes); for any of FORMATS and PLAIN.
+    """The weights (..., n x weights) in float32 of `blocks`, uint8 (..., n x bytes); of FORMATS, of PLAIN, and
+    those of ops/blocks/absmax.py.
 
     `out`, contiguous float32 of the result's shape, is memory to write into, so that none has to be found.
     BadInput where the bytes are not a whole number of blocks. Source: ggml's `dequantize_row_*`.

@@ -2,8 +2,9 @@
 
     w = scale (q - centre) + offset       q in 0 .. 2^bits - 1
 
-All eight formats are this one equation; the fast products keep q and apply scale and offset in their own ways.
-Layouts: ops/blocks/small.py and ops/blocks/superblocks.py.   Read next: ops/multiply/nibbles.py, ops/multiply/bags.py
+All formats are this one equation; the fast products keep q and apply scale and offset in their own ways.
+Layouts: ops/blocks/small.py, ops/blocks/superblocks.py and ops/blocks/absmax.py.
+Read next: ops/multiply/nibbles.py, ops/multiply/bags.py
 """
 
 # R rows (outputs) · C columns (inputs) · G groups of columns that share a scale · n blocks
@@ -62,6 +63,28 @@ def _q8_0(blocks: Tensor) -> Apart:
     return blocks[:, 2:] ^ 128, halves(blocks[:, :2]), None  # -128..127 in two's complement -> 0..255
 
 
+def _int8(blocks: Tensor) -> Apart:
+    return blocks[:, 2:] ^ 128, halves(blocks[:, :2]), None
+
+
+def _int4(blocks: Tensor) -> Apart:
+    return nibbles(blocks[:, 2:]), halves(blocks[:, :2]), None
+
+
+def _zeroed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale s and offset -s z."""
+    scale = halves(blocks[:, :2])
+    return scale, -scale * halves(blocks[:, 2:4])
+
+
+def _int8z(blocks: Tensor) -> Apart:
+    return blocks[:, 4:], *_zeroed(blocks)
+
+
+def _int4z(blocks: Tensor) -> Apart:
+    return nibbles(blocks[:, 4:]), *_zeroed(blocks)
+
+
 def _levels(blocks: Tensor) -> tuple[Tensor, Tensor]:
     """Scale d s and offset -dmin m of the eight sub-blocks of q4_k and q5_k."""
     scales, minima = scales_and_minima(blocks[:, 4:16])
@@ -96,6 +119,10 @@ APART: dict[str, tuple[int, Callable[[Tensor], Apart]]] = {
     "q4_k": (0, _q4_k),
     "q5_k": (0, _q5_k),
     "q6_k": (32, _q6_k),
+    "int8": (128, _int8),
+    "int4": (8, _int4),
+    "int8z": (0, _int8z),
+    "int4z": (0, _int4z),
 }
 
 
