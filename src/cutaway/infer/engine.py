@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
+from cutaway.infer.constrain import Stuck
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.request import Request, Sequence, StopReason, Tops
 from cutaway.infer.rules import ruled
@@ -160,15 +161,14 @@ class Engine:
             return None
         if sequence.plain and self.sampler is choose:
             return best
-        matcher = sequence.matcher
-        if matcher is not None:
-            logits_V = matcher.mask(logits_V)
-            if not bool(logits_V.isfinite().any()):
-                return None
         logits_V = ruled(logits_V, decoding, sequence.tokens, len(request.prompt), request.ends)
-        token = self.sampler(logits_V, decoding, sequence.draw, sequence.tokens)
-        if matcher is not None:
-            matcher.take(token)
+        if sequence.matcher is None:
+            return self.sampler(logits_V, decoding, sequence.draw, sequence.tokens)
+        try:
+            token = self.sampler(sequence.matcher.mask(logits_V), decoding, sequence.draw, sequence.tokens)
+            sequence.matcher.take(token)
+        except Stuck:
+            return None
         return token
 
     def _write(self, sequence: Sequence, token: int | None, logprob: float, tops: Tops) -> Written:
