@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 # Rooms, and rooms in rooms, whose modules may import the packages of an extra of their own at top level.
-EXTRAS = {"ops/triton": "triton"}
+EXTRAS = {"ops/triton": "triton", "serve": "serve"}
 
 UNIX_ONLY = {"crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog"}
 UNIX_ONLY |= {"termios", "tty"}

@@ -42,6 +42,9 @@ COMMANDS = {
     "compare": Entry(
         module="cutaway.cli.compare.group", function="app", help="Put parts of one kind beside each other."
     ),
+    "serve": Entry(
+        module="cutaway.cli.serve", function="serve", help="Serve models to programs that speak OpenAI's API."
+    ),
     "models": Entry(module="cutaway.cli.models", function="models", help="List the models known by a short name."),
     "get": Entry(module="cutaway.cli.get", function="get", help="Fetch a model into the cache."),
     "train": Entry(module="cutaway.cli.train", function="train", help="Train a model by a recipe, or continue a run."),
@@ -52,6 +55,7 @@ COMMANDS = {
     "reproduce": Entry(
         module="cutaway.cli.reproduce", function="reproduce", help="A paper's number beside ours, computed here."
     ),
+    "profile": Entry(module="cutaway.cli.profile", function="profile", help="Where a model's time goes, part by part."),
     "doctor": Entry(module="cutaway.cli.doctor", function="doctor", help="What this machine can do, measured."),
 }
 

@@ -1,0 +1,168 @@
+"""`cutaway serve MODEL [MODEL ...]`: an OpenAI-compatible server.
+
+Read next: serve/run.py, serve/app.py
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cutaway.base.errors import BadInput, MissingExtra
+from cutaway.cli import console
+from cutaway.cli.opening import Device, Dtype, open_model
+from cutaway.cli.options import Attend
+from cutaway.weights.shelf import SHELF
+
+if TYPE_CHECKING:
+    from cutaway.infer.scheduler import Limits
+    from cutaway.serve.bounds import Bounds
+    from cutaway.serve.roster import Embedder, Speaker
+
+NEEDED = ("fastapi", "uvicorn", "pydantic", "prometheus_client")
+LEAST_KEY = 8
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Short names, folders, .gguf files or hub ids; NAME=MODEL serves it under another name.",
+    ),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes any that is free.")]
+Host = Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--api-key", help="Ask for this key; again for more. Better CUTAWAY_API_KEY, which no list of processes shows."
+    ),
+]
+Allowed = Annotated[
+    list[str] | None, typer.Option("--allow-host", help="Another name this server goes by, as behind a proxy.")
+]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Each answer is, token for token, what it is alone; slower.")
+]
+
+
+def serve(
+    context: typer.Context,
+    models: Names,
+    port: Port = 8000,
+    host: Host = "127.0.0.1",
+    api_key: Keys = None,
+    allow_host: Allowed = None,
+    cache: Annotated[int, typer.Option(min=16, help="Tokens that all answers together can hold.")] = 8192,
+    together: Annotated[int, typer.Option(min=1, help="Answers that are written at once.")] = 32,
+    step: Annotated[int, typer.Option(min=2, help="Tokens of one pass through the model.")] = 512,
+    body: Annotated[int, typer.Option(min=1024, help="Most bytes of a request.")] = 2 * 2**20,
+    prompt: Annotated[int | None, typer.Option(min=1, help="Most tokens of a prompt; the model's context.")] = None,
+    output: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer; the model's context.")] = None,
+    running: Annotated[int, typer.Option(min=1, help="Requests at once; others wait.")] = 64,
+    waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; others are sent away (429).")] = 256,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Most time of a request.")] = 600.0,
+    grace: Annotated[float, typer.Option(min=0.0, help="Time for running requests when the server ends.")] = 10.0,
+    deterministic: Deterministic = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    attend: Attend = None,
+) -> None:
+    """Serve models to any program that speaks OpenAI's API.
+
+    /v1/chat/completions, /v1/completions, /v1/embeddings (with an encoder), /v1/models, /health, /metrics,
+    /openapi.json. Ctrl-C ends it: what runs has --grace seconds, and is then returned as far as it is.
+    """
+    missing = next((name for name in NEEDED if importlib.util.find_spec(name) is None), None)
+    if missing is not None:
+        raise MissingExtra(missing, "serve")
+    keys = read_keys(api_key)
+    named = [split(model) for model in models]
+    from cutaway.infer.scheduler import Limits
+    from cutaway.serve.bounds import Bounds
+    from cutaway.serve.listening import address, listen
+
+    bounds = Bounds(
+        body=body,
+        prompt=prompt,
+        output=output,
+        running=running,
+        waiting=waiting,
+        seconds=seconds,
+        grace=grace,
+    )
+    limits = Limits(tokens=cache, sequences=together, budget=step)
+    refuse_twice(named)
+    bound = listen(host, port)  # before the models, which take longer
+    try:
+        from cutaway.serve.app import application
+        from cutaway.serve.gate import names
+        from cutaway.serve.roster import Roster
+
+        opened = []
+        for name, model in named:
+            language = open_model(context, model, dtype=dtype, device=device, mute=True, attend=attend)
+            opened.append(_served(name, model, language, limits, bounds, deterministic))
+        roster = Roster(opened)
+        known = names(host)
+        hosts = None if known is None else known | {one.lower() for one in allow_host or ()}
+        app = application(roster, bounds, keys=keys, hosts=hosts)
+        _tell(roster.models, address(bound), host, bool(keys))
+        from cutaway.serve import run
+
+        code = run.serve(app, bound)
+    finally:
+        bound.close()
+    raise typer.Exit(code)
+
+
+def split(text: str) -> tuple[str, str]:
+    """NAME=MODEL, or a model's own name: its last part, without what a file's kind is."""
+    name, equals, model = text.partition("=")
+    if equals and name and model and not Path(text).exists():
+        return name, model
+    own = Path(text).name.removesuffix(".gguf")
+    return (text if text in SHELF else own or text), text
+
+
+def refuse_twice(named: list[tuple[str, str]]) -> None:
+    names = [name for name, _ in named]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BadInput(f"two models are called {twice}; write NAME=MODEL for one of them", source="MODEL")
+
+
+def read_keys(given: list[str] | None) -> list[str]:
+    """The keys of the option and of CUTAWAY_API_KEY, several of them with commas between."""
+    keys = [*(given or ()), *(key.strip() for key in os.environ.get("CUTAWAY_API_KEY", "").split(",") if key.strip())]
+    for key in keys:
+        if len(key) < LEAST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+            raise BadInput(f"at least {LEAST_KEY} ASCII characters without spaces", source="--api-key")
+    return keys
+
+
+def _served(
+    name: str, model: str, language: object, limits: Limits, bounds: Bounds, deterministic: bool
+) -> Speaker | Embedder:
+    from cutaway.infer.language import Language
+    from cutaway.infer.service import Service
+    from cutaway.serve.roster import Embedder, Speaker
+
+    if not isinstance(language, Language):
+        raise BadInput("is an encoder-decoder: it turns one text into another, which no route here does", source=model)
+    if not language.speaks:
+        return Embedder(name, language)
+    queue = bounds.running * bounds.prompts
+    return Speaker(name, Service(language, limits=limits, deterministic=deterministic, model=name, queue=queue))
+
+
+def _tell(models: dict[str, Speaker | Embedder], url: str, host: str, locked: bool) -> None:
+    from cutaway.serve.gate import names
+
+    console.say(f"serving {', '.join(models)} at {url}/v1")
+    if names(host) is None and not locked:
+        console.say("other machines can use this server, and no key is asked for: see --api-key")
+    console.say("Ctrl-C ends it")
