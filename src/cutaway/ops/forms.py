@@ -21,6 +21,7 @@ from cutaway.ops import activation, norm, rope
 from cutaway.ops.attend import attend_readable, attend_sdpa
 from cutaway.ops.block_sparse import attend_blocks_gathered, attend_blocks_readable
 from cutaway.ops.choice import ATTEND, Form, choose_attend
+from cutaway.ops.cpu.multiply import multiply_kernels, multiply_kernels_int8
 from cutaway.ops.dispatch import dispatch_readable, dispatch_sorted
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
 from cutaway.ops.multiply.narrow import narrow, never
@@ -74,14 +75,17 @@ READABLE = Forms(
     narrow=never,
 )
 
-# The names by which a command line or a file chooses forms. "exact" and "bfloat16" differ from "fast" where quantised
-# weights are multiplied: nothing is rounded, or more is.
+# The names by which a command line or a file chooses forms. All but "readable" differ from "fast" only where quantised
+# weights are multiplied: "exact" rounds nothing, "bfloat16" more; "kernels" are our own C++ (ops/cpu), which round
+# nothing either, "kernels-int8" the same with activations in int8.
 NAMED: Mapping[str, Forms] = MappingProxyType(
     {
         "fast": FAST,
         "readable": READABLE,
         "exact": Forms(multiply=multiply_exact, narrow=never),
         "bfloat16": Forms(multiply=multiply_bfloat16),
+        "kernels": Forms(multiply=multiply_kernels, narrow=never),
+        "kernels-int8": Forms(multiply=multiply_kernels_int8, narrow=never),
     }
 )
 

@@ -11,18 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
 from cutaway.ops.blocks.format import BlockFormat
+from cutaway.ops.cpu.pack import Strips
 from cutaway.ops.multiply.bags import Bags
 from cutaway.ops.multiply.nibbles import Nibbles
 from cutaway.ops.multiply.unpacked import unpacked
 
 Few = Nibbles | Bags
-"""A matrix repacked for products with a few rows."""
+"""A matrix repacked for torch's products with a few rows."""
+
+Copies = dict[type, Any]  # what is kept under a type is of that type
 
 
 class Packed(nn.Module):
@@ -41,7 +45,7 @@ class Packed(nn.Module):
         self.register_buffer("blocks", blocks)
         self.format = format
         self.shape = torch.Size((blocks.shape[0], blocks.shape[1] // format.bytes * format.weights))
-        self.copies: dict[type[Few], Few] = {}
+        self.copies: Copies = {}
         self.unpacked: Tensor | None = None
         self.register_load_state_dict_pre_hook(_make_room)
 
@@ -50,8 +54,11 @@ class Packed(nn.Module):
 
         `exact`: one that rounds nothing to bfloat16.
         """
-        few = None if exact else self.copies.get(Nibbles)
-        return few or _few(self, exact)
+        return _few(self, exact)
+
+    def strips(self) -> Strips | None:
+        """The copy for our own kernels (ops/cpu/pack.py), made if it is not there; None where the CPU has no blocks."""
+        return _copy(self, Strips)
 
     def many(self) -> Tensor | None:
         """The weights (R, C) in bfloat16, for products with many rows; None where there is no room to keep them."""
@@ -92,7 +99,7 @@ class Joined:
         self.format = parts[0].format
         self.rows = [part.shape[0] for part in parts]
         self.shape = torch.Size((sum(self.rows), parts[0].shape[1]))
-        self.copies: dict[type[Few], Few] = {}
+        self.copies: Copies = {}
 
     @staticmethod
     def fits(parts: tuple[Packed, ...]) -> bool:
@@ -114,21 +121,38 @@ class Joined:
 
     def few(self, exact: bool = False) -> Few | None:
         """As of `Packed`."""
-        few = None if exact else self.copies.get(Nibbles)
-        return few or _few(self, exact)
+        return _few(self, exact)
+
+    def strips(self) -> Strips | None:
+        """As of `Packed`; from then on the parts' own are runs of this one, so that nothing is held twice."""
+        if Strips in self.copies:
+            return self.copies[Strips]
+        whole, start = _copy(self, Strips), 0
+        for part, rows in zip(self.parts, self.rows, strict=True):
+            run = None if whole is None else whole.run(start, rows)
+            if run is not None:
+                part.copies[Strips] = run
+            start += rows
+        return whole
 
 
 def _few(packed: Packed | Joined, exact: bool) -> Few | None:
-    copies = packed.copies
-    for kind in (Bags,) if exact else (Nibbles, Bags):
-        if kind in copies:
-            return copies[kind]
-        if kind.fits(packed.format, packed.shape[0]) and (blocks := packed.blocks).device.type == "cpu":
-            # What is made while inferring must still be of use to a training step.
-            with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
-                copies[kind] = kind.of(blocks, packed.format)
-            return copies[kind]
-    return None
+    # The commonest answer first: it is asked for 200 times a token.
+    found = None if exact else packed.copies.get(Nibbles)
+    return found or (None if exact else _copy(packed, Nibbles)) or _copy(packed, Bags)
+
+
+Copy = TypeVar("Copy", Nibbles, Bags, Strips)
+
+
+def _copy(packed: Packed | Joined, kind: type[Copy]) -> Copy | None:
+    """The copy of that kind, made if it is not there; None where it cannot be."""
+    found = packed.copies.get(kind)
+    if found is None and kind.fits(packed.format, packed.shape[0]) and (blocks := packed.blocks).device.type == "cpu":
+        # What is made while inferring must still be of use to a training step.
+        with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
+            found = packed.copies[kind] = kind.of(blocks, packed.format)
+    return found
 
 
 def _make_room(packed: Packed, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:

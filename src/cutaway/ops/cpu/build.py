@@ -34,7 +34,7 @@ FOLDER = Path(__file__).parent
 VARIABLE = "CUTAWAY_KERNELS"
 OFF = "off"
 PROBE = "cpu.cpp"  # compiled for any CPU: it asks this one
-COMMON = ("-std=c++17", "-O3", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra")
+COMMON = ("-std=c++17", "-O3", "-fno-math-errno", "-fvisibility=hidden")
 
 
 @dataclass(frozen=True, kw_only=True)
