@@ -1,0 +1,171 @@
+"""Who a step's time goes to: a model's parts, its forms and its cache view, each of which tells when it runs.
+
+The pass is given a `Context` whose forms and view count for themselves; methods of parts and of the scheduler are
+wrapped on the one object, as long as `watching` lasts. torch's own hooks would do the same at four times the cost: a
+module that has one is called by another way. No class is touched, and nothing is left behind.
+    embedding    rows of the token table
+    norms        wherever they stand
+    projections  a mixer's products with weights
+    positions    what turns queries and keys, and what is added to the embedding
+    attention    what is left of a mixer: scores and sums, and what stands around them
+    cache        keeping and fetching what mixers keep
+    feed         feed-forwards and experts, all of them
+    head         behind the last norm
+    sampling     from logits to tokens
+    engine       the rest of a step: planning, building tensors of ids, committing
+    rest         what is left of the pass: residual sums, casts
+What a watch costs itself is part of the times (a microsecond or so for each call): see `Phase.overhead`.
+Read next: lab/profile/work.py
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.infer.engine import Engine
+from cutaway.lab.profile.clock import Clock
+from cutaway.nn.context import Context
+from cutaway.nn.linear import Linear
+from cutaway.ops.forms import Forms
+
+PARTS = (
+    "embedding",
+    "norms",
+    "projections",
+    "positions",
+    "attention",
+    "cache",
+    "feed",
+    "head",
+    "sampling",
+    "engine",
+    "rest",
+)
+
+# Which part a form works for. A product is whose it is called in; in a mixer that is a projection.
+FORMS: dict[str, Callable[[str], str]] = {
+    "attend": lambda name: "attention",
+    "attend_blocks": lambda name: "attention",
+    "rotate": lambda name: "positions",
+    "rms_norm": lambda name: "norms",
+    "layer_norm": lambda name: "norms",
+    "multiply": lambda name: product(name),
+}
+SCHEDULER = ("plan", "commit", "take", "end", "abandon", "forget")
+VIEW = ("append", "read", "replace", "where", "advance")
+
+
+def product(name: str) -> str:
+    """Who a product with weights is counted for, by who it is called in."""
+    return "projections" if name == "attention" else name
+
+
+class Watch:
+    """What was seen: a clock, what passes narrowed to (None: nothing), and where each part ran."""
+
+    def __init__(self, now: Callable[[], float] | None = None):
+        self.clock = Clock() if now is None else Clock(now)
+        self.narrow: torch.dtype | None = None
+        self.where: defaultdict[str, set[str]] = defaultdict(set)
+        self._forms: dict[int, tuple[Forms, Forms]] = {}  # by identity: the given ones, and those that count
+
+    def told(self, context: Context) -> Context:
+        """The same pass, with forms and a view that count for themselves."""
+        if id(context.forms) in self._forms and context.forms is self._forms[id(context.forms)][1]:
+            return context
+        self.narrow = context.narrow
+        seen = object.__new__(Context)  # as in Context.at
+        cache = None if context.cache is None else WatchedView(context.cache, self.clock)
+        seen.__dict__.update(context.__dict__, forms=self._counting(context.forms), cache=cache)
+        return seen
+
+    def _counting(self, forms: Forms) -> Forms:
+        found = self._forms.get(id(forms))
+        if found is None:
+            counted = {one: self._one(getattr(forms, one), name) for one, name in FORMS.items()}
+            made = replace(forms, **counted)
+            # Kept under both, and the given ones with them: an identity is only theirs while they are there.
+            found = self._forms[id(forms)] = self._forms[id(made)] = forms, made
+        return found[1]
+
+    def _one(self, form: Callable, name: Callable[[str], str]) -> Callable:
+        place = where(form)
+
+        def named(caller: str) -> str:
+            part = name(caller)
+            self.where[part].add(place)
+            return part
+
+        return self.clock.timed(form, named)
+
+
+def where(form: Callable) -> str:
+    """Which set of kernels a form belongs to, by the file that it is written in: "torch", "cpu" or "triton" of ours,
+    "own" for a reader's."""
+    module = getattr(form, "__module__", None) or type(form).__module__
+    if not module.startswith("cutaway."):
+        return "own"
+    parts = module.split(".")
+    return next((kernels for kernels in ("cpu", "triton") if kernels in parts), "torch")
+
+
+class WatchedView:
+    """A cache view that counts the time that it takes; all else is the view's own."""
+
+    def __init__(self, view: Any, clock: Clock):
+        self._view = view
+        for method in VIEW:
+            if hasattr(view, method):
+                setattr(self, method, clock.timed(getattr(view, method), lambda name: "cache"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+
+@contextmanager
+def watching(engine: Engine, watch: Watch) -> Iterator[None]:
+    """As long as this lasts, and the watch's clock runs, what the engine does is counted."""
+    with ExitStack() as stack:
+        for owner, method, counted in _wrapped(engine, watch):
+            setattr(owner, method, counted)  # found before the class's own; a module keeps it beside its parts
+            stack.callback(delattr, owner, method)
+        yield
+
+
+def _wrapped(engine: Engine, watch: Watch) -> Iterator[tuple[Any, str, Callable]]:
+    """Whose method, which, and what takes its place."""
+    timed, module = watch.clock.timed, engine.runner.module
+    for method in SCHEDULER:
+        if hasattr(engine.scheduler, method):
+            yield engine.scheduler, method, timed(getattr(engine.scheduler, method), lambda name: "engine")
+    hidden, logits = timed(module.hidden, lambda name: "rest"), timed(module.logits, lambda name: "head")
+    yield module, "hidden", lambda ids_N, context: hidden(ids_N, watch.told(context))
+
+    def scored(x_ND: Tensor, context: Context) -> Tensor:
+        logits_NV = logits(x_ND, watch.told(context))
+        watch.clock.become("sampling")
+        return logits_NV
+
+    yield module, "logits", scored
+    yield from _around(module.embedding, "embedding", timed)
+    if module.positions is not None:
+        yield from _around(module.positions, "positions", timed)
+    for block in dict.fromkeys(module.blocks):
+        parts = block._modules
+        for name, part in (("attention", parts.get("mixer")), ("feed", parts.get("feed"))):
+            assert part is not None, "a block without a mixer or a feed"
+            yield from _around(part, name, timed)
+            for one in part.modules():
+                if isinstance(one, Linear):  # a packed one calls `forms.multiply`
+                    yield one, "forward", timed(one.forward, product)
+
+
+def _around(module: nn.Module, name: str, timed: Callable) -> Iterator[tuple[Any, str, Callable]]:
+    yield module, "forward", timed(module.forward, lambda caller: name)
