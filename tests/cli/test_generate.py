@@ -21,11 +21,19 @@ def language(monkeypatch):
 
 
 def test_the_text_is_the_result_and_its_speed_a_remark(language, capsys):
-    assert main(["generate", "some/model", "The capital of France is", "--device", "cpu", "--attend", "tiled"]) == 0
+    told = ["--device", "cpu", "--attend", "tiled", "--weights", "int4:group=64", "--cache", "int8"]
+    assert main(["generate", "some/model", "The capital of France is", *told]) == 0
     captured = capsys.readouterr()
     assert captured.out == "Paris.\n"
     assert captured.err.startswith("6 tokens, ") and "tokens/s, the first after" in captured.err
-    assert language.opened == {"model": "some/model", "dtype": None, "device": "cpu", "attend": "tiled"}
+    assert language.opened == {
+        "model": "some/model",
+        "dtype": None,
+        "device": "cpu",
+        "attend": "tiled",
+        "weights": "int4:group=64",
+        "cache": "int8",
+    }
     assert language.asked[0][0] == [1, 2]
 
 

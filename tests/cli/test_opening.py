@@ -29,13 +29,19 @@ def test_a_short_name_is_fetched_before_it_is_opened(monkeypatch, tmp_path):
     open_language(context, "owner/name")  # type: ignore[arg-type]
     (tmp_path / "minilm").mkdir()
     open_language(context, "minilm")  # type: ignore[arg-type]
-    nothing = {"dtype": None, "device": None, "forms": FAST}
+    nothing = {"dtype": None, "device": None, "forms": FAST, "weights": None, "cache": None}
     assert done == [
         ("fetched", "smollm2-135m"),
-        ("smollm2-135m", {"dtype": None, "device": "cpu", "forms": FAST}),
+        ("smollm2-135m", {**nothing, "device": "cpu"}),
         ("owner/name", nothing),
         ("minilm", nothing),
     ]
+
+
+def test_a_precision_that_is_none_is_refused_before_anything_is_fetched(monkeypatch):
+    monkeypatch.setattr(opening, "bring", lambda name: pytest.fail("fetched for nothing"))
+    with pytest.raises(BadInput, match=r"weights: .*int3"):
+        open_language(SimpleNamespace(meta={}), "smollm2-135m", weights="int3")  # type: ignore[arg-type]
 
 
 def test_the_attention_asked_for_is_the_one_it_runs_on(monkeypatch):

@@ -131,7 +131,7 @@ def alone(engine: Engine, sequence: Sequence) -> tuple[int, ...]:
 def told_alone(engine: Engine, sequence: Sequence) -> list[tuple[int, float]]:
     """The same, each token with its logprob."""
     request, runner, told = sequence.request, engine.runner, []
-    held = Continuation(runner.module, runner.forms, dtype=runner.dtype, device=runner.device)
+    held = Continuation(runner.module, runner.forms, dtype=runner.dtype, device=runner.device, kept=runner.kept)
     draw = Sequence(request, 0, sequence.index, limit=0, due=0).draw
     with torch.inference_mode(), runner.rounded():
         ids = list(request.prompt)
@@ -162,8 +162,10 @@ def together(engine: Engine, asked: Row[Request], draw: random.Random) -> dict[S
     return told
 
 
-def law(module: DecoderModel, asked: Row[Request], seed: int, limits: Limits = LIMITS) -> list[Sequence]:
-    engine = Engine(module, limits=limits, deterministic=True)
+def law(
+    module: DecoderModel, asked: Row[Request], seed: int, limits: Limits = LIMITS, kept: torch.dtype | None = None
+) -> list[Sequence]:
+    engine = Engine(module, limits=limits, deterministic=True, kept=kept)
     found = together(engine, asked, random.Random(seed))
     expected = {one: told_alone(engine, one) for one in found}
     wrong = [one for one in found if one.answer != tuple(token for token, _ in expected[one])]
@@ -183,6 +185,20 @@ def test_requests_together_are_each_as_alone(name):
     # A dynamic rope turns by the prompt's length: only prompts of one length could share.
     assert name == "dynamic rope" or any(one.shared for one in sequences), "nothing was shared"
     assert any(len(one.request.prompt) > LIMITS.budget for one in sequences), "no prompt came in parts"
+
+
+@pytest.mark.parametrize("kept", [torch.int8, torch.bfloat16])
+@pytest.mark.parametrize("name", ["full", "sinks", "latent", "native sparse", "a state"])
+def test_so_they_are_where_pages_hold_fewer_bits(name, kept):
+    sequences = law(model(*MIXERS[name]), requests(6, 1), 1, kept=kept)
+    assert any(one.shared for one in sequences), "nothing was shared"
+
+
+def test_pages_of_8_bits_take_what_their_streams_say():
+    module = model(FULL)
+    sizes = {kept: Engine(module, kept=kept).runner.cache.bytes for kept in (None, torch.bfloat16, torch.int8)}
+    # Heads of 4 numbers: 4 bytes and 2 of their scale, where float32 has 16.
+    assert sizes[torch.bfloat16] * 2 == sizes[None] and sizes[torch.int8] * 16 == sizes[None] * 6
 
 
 def test_experts_together_are_each_as_alone():

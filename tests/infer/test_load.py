@@ -177,3 +177,18 @@ def test_the_k_quants_of_gemma_keep_the_perplexity_within_1_percent(text):
         for chunk in (1, 96):
             got = perplexity(with_forms(language, form), ids, chunk)
             assert abs(got / expected - 1) < 0.01, f"{form}, {chunk} at a time: {got:.4f}, expected {expected:.4f}"
+
+
+def test_weights_are_rounded_and_a_cache_is_kept_as_told(tmp_path):
+    cutaway.save(small(), tmp_path / "folder")
+    language = cutaway.load(tmp_path / "folder", weights="int4:group=32", cache="int8")
+    assert isinstance(language, Language) and language.kept == torch.int8
+    parts = {name: part.packed.format.name for name, part in language.module.named_modules() if hasattr(part, "packed")}
+    assert parts["embedding"] == "int8" and parts["blocks.0.feed.up"] == "int4" and len(parts) == 15
+    held = language.continuation()
+    language.generate([1, 2, 3], held=held, max_tokens=5)
+    # 7 tokens, 2 layers, a key and a value of 16 numbers, of a byte each and 2 of their scale.
+    assert held.cache.bytes == 7 * 2 * 2 * 18
+    for told, field in (({"weights": "q6_k"}, "weights"), ({"cache": "int4"}, "cache")):
+        with pytest.raises(BadInput, match=field):
+            cutaway.load(tmp_path / "folder", **told)

@@ -16,6 +16,7 @@ from cutaway.cli import console
 from cutaway.cli.opening import Device, Dtype, ModelName, open_language
 from cutaway.cli.options import (
     Attend,
+    Cache,
     MaxTokens,
     MinP,
     Penalty,
@@ -24,6 +25,7 @@ from cutaway.cli.options import (
     Temperature,
     TopK,
     TopP,
+    Weights,
     changed,
     in_words,
 )
@@ -58,6 +60,8 @@ def chat(
     device: Device = None,
     dtype: Dtype = None,
     attend: Attend = None,
+    weights: Weights = None,
+    cache: Cache = None,
 ) -> None:
     """Talk with a model.
 
@@ -74,7 +78,7 @@ def chat(
         seed=seed,
     )
     decoding = changed(decoding, " ".join(more or ()))
-    language = open_language(context, model, dtype=dtype, device=device, attend=attend)
+    language = open_language(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
     if language.tokenizer is None or language.tokenizer.template is None:
         raise BadInput(f'not a chat model: it has no chat template; try: cutaway generate {model} "TEXT"', source=model)
     Conversation(language, decoding, system).run(by_hand=sys.stdin.isatty())

@@ -12,7 +12,21 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.cli import console
 from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_model, read_text
-from cutaway.cli.options import Attend, MaxTokens, MinP, Penalty, Seed, Set, Stop, Temperature, TopK, TopP, changed
+from cutaway.cli.options import (
+    Attend,
+    Cache,
+    MaxTokens,
+    MinP,
+    Penalty,
+    Seed,
+    Set,
+    Stop,
+    Temperature,
+    TopK,
+    TopP,
+    Weights,
+    changed,
+)
 from cutaway.cli.streaming import Reading, follow
 from cutaway.infer.decoding import Decoding
 
@@ -43,6 +57,8 @@ def generate(
     device: Device = None,
     dtype: Dtype = None,
     attend: Attend = None,
+    weights: Weights = None,
+    cache: Cache = None,
 ) -> None:
     """Continue a text.
 
@@ -61,7 +77,7 @@ def generate(
     )
     decoding = changed(decoding, " ".join(more or ()))
     text = read_text(prompt)
-    language = open_model(context, model, dtype=dtype, device=device, attend=attend)
+    language = open_model(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
     from cutaway.infer.seq2seq import Seq2Seq
 
     if isinstance(language, Seq2Seq):

@@ -14,7 +14,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.cli.console import Column, megabytes, results, safe, say, show_json, show_table
 from cutaway.cli.opening import Device, Dtype, ModelName, open_language, read_text
-from cutaway.cli.options import Attend
+from cutaway.cli.options import Attend, Weights
 
 if TYPE_CHECKING:
     from cutaway.infer.language import Language
@@ -45,6 +45,7 @@ def open_model(
     device: Device = None,
     dtype: Dtype = None,
     attend: Attend = None,
+    weights: Weights = None,
 ) -> None:
     """Show every part of a model.
 
@@ -53,7 +54,7 @@ def open_model(
     text = None if prompt is None else read_text(prompt)
     if chat and text is None:
         raise BadInput("goes with --prompt", source="--chat")
-    language = open_language(context, model, dtype=dtype, device=device, attend=attend, mute=True)
+    language = open_language(context, model, dtype=dtype, device=device, attend=attend, weights=weights, mute=True)
     if check:
         _check(language, model, as_json)
         return

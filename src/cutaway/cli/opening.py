@@ -17,6 +17,7 @@ from cutaway.base.paths import expand
 from cutaway.cli import threads
 from cutaway.cli.console import messages, say
 from cutaway.cli.get import bring
+from cutaway.ops.blocks.scheme import precision_named
 from cutaway.weights.shelf import SHELF, refuse_mute
 
 if TYPE_CHECKING:
@@ -42,13 +43,16 @@ def open_language(
     device: str | None = None,
     mute: bool = False,
     attend: str | None = None,
+    weights: str | None = None,
+    cache: str | None = None,
 ) -> Language:
     """Open `model` with the threads asked for. A short name that is missing is fetched first, with a remark.
 
     `mute`: a model that writes no text (an encoder) will do. Raises BadInput for one where it will not. `attend`: a
-    name in `ops.choice.ATTEND`.
+    name in `ops.choice.ATTEND`. `weights`, `cache`: as `infer.load.load` takes them.
     """
-    language = open_model(context, model, dtype=dtype, device=device, mute=mute, attend=attend)
+    told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    language = open_model(context, model, mute=mute, **told)
     from cutaway.infer.seq2seq import Seq2Seq
 
     if isinstance(language, Seq2Seq):
@@ -65,8 +69,12 @@ def open_model(
     device: str | None = None,
     mute: bool = False,
     attend: str | None = None,
+    weights: str | None = None,
+    cache: str | None = None,
 ) -> Language | Seq2Seq:
     """As `open_language`, an encoder-decoder too."""
+    if weights is not None:
+        precision_named(weights)  # before anything is fetched or read
     if model in SHELF and not Path(model).is_dir():  # a folder of that name is the nearer one
         if not mute:
             refuse_mute(model)
@@ -79,7 +87,8 @@ def open_model(
         from cutaway.infer.seq2seq import Seq2Seq
         from cutaway.ops.forms import attending
 
-        language = load(model, dtype=dtype, device=device, forms=attending(attend))
+        forms = attending(attend)
+        language = load(model, dtype=dtype, device=device, forms=forms, weights=weights, cache=cache)
     if not (mute or isinstance(language, Seq2Seq) or language.speaks):
         raise BadInput(MUTE, source=model)
     return language

@@ -33,6 +33,17 @@ Set = Annotated[
     ),
 ]
 
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PRECISION",
+        help="Round the matrices to this: int8, int8:tensor, int4:group=64, int4:group=32,asymmetric, q8_0, q4_0, "
+        "q4_1, bfloat16, float32.",
+    ),
+]
+CacheName = Literal["float32", "bfloat16", "float16", "int8"]  # those of `nn.narrow_cache.KEPT`, which imports torch
+Cache = Annotated[CacheName | None, typer.Option("--cache", help="Keep keys and values in this (as it computes).")]
+
 AttendName = Literal["naive", "tiled", "sdpa", "triton"]  # those of `ops.choice.ATTEND`, which imports torch
 Attend = Annotated[AttendName | None, typer.Option("--attend", help="How attention is computed; sdpa is the fastest.")]
 

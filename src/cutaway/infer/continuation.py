@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from cutaway.models.decoder import DecoderModel
-from cutaway.nn.cache import CacheError, ContiguousCache
+from cutaway.nn.cache import CacheError
 from cutaway.nn.context import Context
+from cutaway.nn.narrow_cache import contiguous
 from cutaway.nn.quantised import QuantisedLinear
 from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.ops.forms import Forms
@@ -23,8 +24,16 @@ ROOM = 4096  # most tokens to make room for before they come: who asks for a bil
 class Continuation:
     """`feed` takes ids in and gives the logits behind the last; `rewind` keeps what a new prompt shares."""
 
-    def __init__(self, module: DecoderModel, forms: Forms, *, dtype: torch.dtype, device: torch.device):
-        self.module, self.forms, self.dtype, self.device = module, forms, dtype, device
+    def __init__(
+        self,
+        module: DecoderModel,
+        forms: Forms,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        kept: torch.dtype | None = None,
+    ):
+        self.module, self.forms, self.dtype, self.device, self.kept = module, forms, dtype, device, kept
         linear = [part.packed.format.name for part in module.modules() if isinstance(part, QuantisedLinear)]
         self.formats = frozenset(linear if device.type == "cpu" and dtype == torch.float32 else ())
         self._start(room=256)
@@ -32,8 +41,9 @@ class Continuation:
     def _start(self, room: int) -> None:
         self.ids: list[int] = []
         self.prompt = 0  # tokens of the prompt, where dynamic NTK fixes its base
-        self.cache = ContiguousCache(
+        self.cache = contiguous(
             self.module.spec.streams(),
+            self.kept,
             dtype=self.dtype,
             device=self.device,
             capacity=min(room, self.module.spec.length, ROOM),

@@ -47,7 +47,8 @@ class Written:
 
 class Engine:
     """Serves a live module: whoever changes its weights between two steps has the next token by the new ones; what was
-    read by the old ones is read again. `deterministic`: each answer is, token for token, what it is alone."""
+    read by the old ones is read again. `deterministic`: each answer is, token for token, what it is alone. `kept`:
+    what pages hold, such as torch.int8; None for what the model computes in."""
 
     def __init__(
         self,
@@ -57,9 +58,10 @@ class Engine:
         forms: Forms = FAST,
         sampler: Sampler = choose,
         deterministic: bool = False,
+        kept: torch.dtype | None = None,
     ):
         self.limits = limits or Limits()
-        self.runner = Runner(module, self.limits, forms, deterministic=deterministic)
+        self.runner = Runner(module, self.limits, forms, deterministic=deterministic, kept=kept)
         self.scheduler = Scheduler(self.runner.cache.tables, self.limits, length=module.spec.length)
         self.vocab = module.spec.vocab
         self.sampler = sampler

@@ -42,7 +42,8 @@ Sampler = Callable[[Tensor, Decoding, random.Random, Sequence[int]], int]  # as 
 
 class Language:
     """A model with its tokenizer: a decoder speaks, an encoder embeds. `source` is where it came from, for messages;
-    `pooling` how an encoder makes one vector of a text (None: the mean, as a unit vector); `sampler` chooses tokens."""
+    `pooling` how an encoder makes one vector of a text (None: the mean, as a unit vector); `sampler` chooses tokens;
+    `kept`: what its cache holds, such as torch.int8 (None: what it computes in)."""
 
     def __init__(
         self,
@@ -53,8 +54,10 @@ class Language:
         source: str | None = None,
         pooling: Pooling | None = None,
         sampler: Sampler = choose,
+        kept: torch.dtype | None = None,
     ):
         self.module = module.eval()
+        self.kept = kept
         self.tokenizer = tokenizer
         self.forms = forms
         self.source = source
@@ -122,7 +125,7 @@ class Language:
         module = self._decoder()
         self._refuse_meta()
         self.check_weights()
-        return Continuation(module, self.forms, dtype=self.dtype, device=self.device)
+        return Continuation(module, self.forms, dtype=self.dtype, device=self.device, kept=self.kept)
 
     def generate(self, prompt: Prompt, *, held: Continuation | None = None, **options: Any) -> Answer:
         """The whole answer. `options` are the fields of `Decoding`: max_tokens, temperature (0), top_k, top_p, seed,

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from cutaway.base.errors import BadInput, NotFound
 from cutaway.base.names import did_you_mean
@@ -16,13 +17,17 @@ from cutaway.base.paths import expand
 from cutaway.infer.language import Language
 from cutaway.infer.sentence import read_pooling
 from cutaway.infer.seq2seq import Seq2Seq
+from cutaway.models.decoder import DecoderModel
 from cutaway.models.encoder import EncoderModel
 from cutaway.models.encoder_decoder import EncoderDecoderModel
+from cutaway.nn.narrow_cache import kept_named
+from cutaway.ops.blocks.scheme import precision_named
 from cutaway.ops.forms import FAST, Forms
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.weights import hub
 from cutaway.weights.gguf.model import read_model
 from cutaway.weights.huggingface import read_folder
+from cutaway.weights.precision import Precision, put_in
 from cutaway.weights.shelf import SHELF, get
 
 # What a folder's tokenizer is read from; without any of them the model is loaded without one.
@@ -35,26 +40,45 @@ def load(
     device: str | None = None,
     *,
     forms: Forms = FAST,
+    weights: str | Precision | None = None,
+    cache: str | None = None,
 ) -> Language | Seq2Seq:
     """A model ready to use: a `Language`, or a `Seq2Seq` where it is an encoder-decoder.
 
     `name_or_path`: a short name (`cutaway models`; fetched if it is not there yet), a Hugging Face folder, a .gguf
     file, or a hub id such as "org/name". `dtype`: what to compute in; None is float32 on a CPU, the checkpoint's own
-    elsewhere. `device`: None picks cuda, mps, then cpu. Raises NotFound for what is not there, BadInput for a file that
-    is broken, hostile or of an unknown architecture.
+    elsewhere. `device`: None picks cuda, mps, then cpu. `weights`: what matrices are rounded to once they are loaded,
+    such as "int4:group=64" (ops/blocks/scheme.py). `cache`: what a decoder keeps keys and values in, such as "int8"
+    (None: what it computes in). Raises NotFound for what is not there, BadInput for a file that is broken, hostile or
+    of an unknown architecture.
     """
+    precision = precision_named(weights) if isinstance(weights, str) else weights
+    kept = kept_named(cache)
     keep_pages()
     name = os.fspath(name_or_path)
     path = locate(name)
     if path.is_file():
         module, tokenizer = read_model(path, dtype, device)
-        return Language(module, tokenizer, forms=forms, source=name)
+        _round(module, precision, name)
+        return Language(module, tokenizer, forms=forms, source=name, kept=kept)
     module, _ = read_folder(path, dtype, device)
+    if kept is not None and not isinstance(module, DecoderModel):
+        raise BadInput("is no decoder: it keeps no text of its own", source=name, field="cache")
+    _round(module, precision, name)
     tokenizer = Tokenizer.from_folder(path) if _has_tokenizer(path) else None
     if isinstance(module, EncoderDecoderModel):
         return Seq2Seq(module, tokenizer, forms=forms, source=name)
     pooling = read_pooling(path) if isinstance(module, EncoderModel) else None
-    return Language(module, tokenizer, forms=forms, source=name, pooling=pooling)
+    return Language(module, tokenizer, forms=forms, source=name, pooling=pooling, kept=kept)
+
+
+def _round(module: nn.Module, precision: Precision | None, source: str) -> None:
+    if precision is None:
+        return
+    try:
+        put_in(module, precision)
+    except BadInput as error:
+        raise BadInput(error.message, source=source, field=error.field) from error
 
 
 def _has_tokenizer(folder: Path) -> bool:

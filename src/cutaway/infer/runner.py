@@ -19,7 +19,8 @@ from cutaway.infer.paged import PagedCache, PagedView
 from cutaway.infer.rounded import Rounded
 from cutaway.infer.scheduler import Limits, Plan
 from cutaway.models.decoder import DecoderModel
-from cutaway.nn.context import Context
+from cutaway.nn.context import CacheView, Context
+from cutaway.nn.narrow_cache import narrow_streams, seen_through
 from cutaway.nn.quantised import QuantisedLinear
 from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.ops.forms import NAMED, READABLE, Forms
@@ -28,12 +29,23 @@ from cutaway.ops.multiply.narrow import never
 
 class Runner:
     """A live module and the pages of all sequences. `deterministic`: a token's logits do not depend on who else is in
-    the pass, nor on the part of its prompt that comes with it (infer/rounded.py)."""
+    the pass, nor on the part of its prompt that comes with it (infer/rounded.py). `kept`: what pages hold, None for what
+    the model computes in (nn/narrow_cache.py)."""
 
-    def __init__(self, module: DecoderModel, limits: Limits, forms: Forms, *, deterministic: bool = False):
+    def __init__(
+        self,
+        module: DecoderModel,
+        limits: Limits,
+        forms: Forms,
+        *,
+        deterministic: bool = False,
+        kept: torch.dtype | None = None,
+    ):
         place = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.module, self.dtype, self.device = module, place.dtype, place.device
-        self.cache = PagedCache(module.spec.streams(), limits, dtype=self.dtype, device=self.device)
+        self.kept = kept
+        streams = narrow_streams(module.spec.streams(), kept)
+        self.cache = PagedCache(streams, limits, dtype=self.dtype, device=self.device)
         self.deterministic = deterministic
         self.forms = forms
         if deterministic:
@@ -70,9 +82,10 @@ class Runner:
         """What arithmetic happens in: as it comes, or rounded."""
         return Rounded() if self.deterministic else nullcontext()
 
-    def _view(self, plan: Plan) -> PagedView:
+    def _view(self, plan: Plan) -> CacheView:
         owners = [part.sequence.number for part in plan.parts]
-        return PagedView(self.cache, owners, tuple(part.count for part in plan.parts))
+        view = PagedView(self.cache, owners, tuple(part.count for part in plan.parts))
+        return seen_through(view, self.module.spec.streams(), self.kept, self.dtype)
 
     def _flat(self, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
         ids, positions, sampled, scored = [], [], [], []

@@ -79,6 +79,7 @@ class Service:
             forms=language.forms,
             sampler=language.sampler,
             deterministic=deterministic,
+            kept=language.kept,
             **told,
         )
         self._ends = language.tokenizer.eos_ids if language.tokenizer else frozenset()
@@ -231,9 +232,8 @@ class Service:
         ticket._first = first = self._engine.submit(ticket._request)
         with self._changed:
             self._tickets[first.number] = ticket
-        for sequence in first.siblings:
-            if sequence.reason is not None:  # nothing was asked for
-                self._tell(ticket, [*self._prompt(ticket), *ticket._answers.end(sequence.index, sequence.reason)])
+        if first.reason is not None:  # nothing was asked for
+            self._tell(ticket, [*self._prompt(ticket), *_ended(ticket, first)])
 
     def _hear(self, written: Written) -> None:
         """Tells of a token, unless its ticket has left meanwhile."""
@@ -250,7 +250,7 @@ class Service:
             reason = "stop"
         if reason is not None:
             events += answers.end(index, reason)
-        self._tell(ticket, events)
+        self._tell(ticket, [*events, *_ended(ticket, sequence.siblings[0])])
 
     def _prompt(self, ticket: Ticket) -> list[Event]:
         first = ticket._first
@@ -307,6 +307,12 @@ class Service:
             self._recent.append((now, sum(one.token is not None for one in written)))
             while self._recent[0][0] < now - LATELY:
                 self._recent.popleft()
+
+
+def _ended(ticket: Ticket, first: Sequence) -> list[Event]:
+    """The ends of answers of which no token was asked for, once there is one of the first."""
+    none = first.reason is not None and first.limit <= len(first.request.prompt)
+    return [event for each in first.siblings for event in ticket._answers.end(each.index, "length")] if none else []
 
 
 def _close(service: weakref.ref[Service]) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from cutaway.infer.language import Language
-from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
+from cutaway.nn.narrow_cache import contiguous
 from cutaway.nn.quantised import QuantisedEmbedding, QuantisedLinear
 from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.format import BlockFormat
@@ -26,7 +26,8 @@ from cutaway.ops.packed import Packed
 @torch.inference_mode()
 def perplexity(language: Language, ids: Sequence[int], chunk: int) -> float:
     """Of `ids` (two at least), read `chunk` at a time behind a cache; 1 is decoding, all at once is prefill."""
-    cache = ContiguousCache(language.spec.streams(), dtype=language.dtype, device=language.device, capacity=len(ids))
+    streams, told = language.spec.streams(), {"dtype": language.dtype, "device": language.device}
+    cache = contiguous(streams, language.kept, capacity=len(ids), **told)
     ids_N = torch.tensor(ids, device=language.device)
     formats = language.continuation().formats
     total = 0.0

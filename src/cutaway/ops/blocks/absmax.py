@@ -59,13 +59,18 @@ def scales(x_RGW: Tensor, scheme: Absmax, *, whole: bool = False) -> tuple[Tenso
 
 
 def upwards(scale: Tensor) -> Tensor:
-    """The smallest numbers of fp16 that are not below these, as float32. Raises BadInput where there is none."""
-    half = scale.half()
-    # The bits of positive fp16 numbers count up with them.
-    half = torch.where(half.float() < scale, (half.view(torch.int16) + 1).view(torch.float16), half)
+    """`half_above`, as float32. Raises BadInput where that is not finite."""
+    half = half_above(scale)
     if not half.isfinite().all():
         raise BadInput("weights are not finite, or too large for an fp16 scale")
     return half.float()
+
+
+def half_above(scale: Tensor) -> Tensor:
+    """The smallest numbers of fp16 that are not below these, which are 0 or more."""
+    half = scale.half()
+    # The bits of positive fp16 numbers count up with them.
+    return torch.where(half.float() < scale, (half.view(torch.int16) + 1).view(torch.float16), half)
 
 
 def steps(x: Tensor, scale: Tensor) -> Tensor:
