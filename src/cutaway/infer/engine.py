@@ -128,16 +128,15 @@ class Engine:
             total_X = wide_XV.logsumexp(-1)
             self._score(plan, wide_XV[len(choosing) :], total_X[len(choosing) :])
             best_X = logits_XV[: len(choosing)].argmax(-1).tolist()
-            sound_X = (
-                total_X[: len(choosing)].isfinite().tolist()
-            )  # NaN or infinity among the logits shows in their sum
+            # NaN or infinity among the logits shows in their sum.
+            sound_X = total_X[: len(choosing)].isfinite().tolist()
             chosen = [
                 (sequence, row, self._token(sequence, logits_XV[row], best_X[row]) if sound_X[row] else None)
                 for row, sequences in enumerate(choosing)
                 for sequence in sequences
             ]
             told = [(row, token) for _, row, token in chosen if token is not None]
-            tokens = torch.tensor(told, device=logits_XV.device).view(-1, 2)
+            tokens = torch.tensor(told, dtype=torch.long, device=logits_XV.device).view(-1, 2)
             logprobs = iter((wide_XV[tokens[:, 0], tokens[:, 1]] - total_X[tokens[:, 0]]).tolist())
             tops = [_tops(one, wide_XV[row], total_X[row]) for one, row, _ in chosen]
         return [
