@@ -68,6 +68,23 @@ class CompletionBody(Wanted):
     logprobs: Annotated[int, Field(ge=0)] | None = None
 
 
+class Called(BaseModel):
+    """A call that was made before; its arguments are JSON in a text."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    name: str
+    arguments: str
+
+
+class Call(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: Called
+
+
 class Message(BaseModel):
     """What a template may want of a message besides is its own affair."""
 
@@ -75,7 +92,7 @@ class Message(BaseModel):
 
     role: str
     content: str | list[dict[str, Any]] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[Call] | None = None
 
 
 class Function(Body):

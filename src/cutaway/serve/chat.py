@@ -22,53 +22,54 @@ from cutaway.serve.desk import Desk, deadline, envelope
 from cutaway.serve.faults import Fault, Json
 from cutaway.serve.roster import Speaker
 from cutaway.serve.streaming import Events, whole
-from cutaway.serve.structure import Spoken, chat_constraint, offered
+from cutaway.serve.structure import Offer, Spoken, constrained, offered
 from cutaway.serve.tokens import chat_logprobs
 
 router = APIRouter()
-News = tuple[int, list[Event], str]  # a choice, what was told of it, its new text
+News = tuple[int, list[Event]]  # a choice, and what was told of it
 
 
 @router.post("/v1/chat/completions", summary="Answer a conversation")
 async def chat_completions(request: Request, body: ChatBody) -> Response:
     desk = Desk.of(request)
     speaker = desk.roster.speaker(body.model)
-    ask = await asyncio.to_thread(_ask, speaker, body, desk)
+    offer, ask = await asyncio.to_thread(_ask, speaker, body, desk)
     asking = Asking(speaker.service, [ask], deadline(request))
     asking.start(desk.turns.ending)
-    reply = Reply(desk, speaker, body, asking)
+    reply = Reply(desk, speaker, body, asking, offer)
     if body.stream:
         return Events(asking, reply.stream())
     return Json(await whole(request, asking, reply.whole()))
 
 
-def _ask(speaker: Speaker, body: ChatBody, desk: Desk) -> Ask:
+def _ask(speaker: Speaker, body: ChatBody, desk: Desk) -> tuple[Offer | None, Ask]:
     bounds = desk.bounds
     count = wishes.samples(body, bounds)
     if body.top_logprobs is not None and not body.logprobs:
         raise Fault(400, "top_logprobs: needs logprobs", param="top_logprobs")
     logprobs = wishes.tops(body.top_logprobs or 0, bounds, "top_logprobs") if body.logprobs else None
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    messages, tools = conversation(body.messages), offered(body)
+    offer = offered(speaker, body)
+    messages, tools = conversation(body.messages), offer.tools if offer else ()
     ids = wishes.chat_ids(speaker, messages, bounds, tools=tools, variables=body.chat_template_kwargs)
-    return Ask(
+    return offer, Ask(
         prompt=ids,
         decoding=wishes.decoding(body, speaker, bounds, len(ids), most),
         samples=count,
         logprobs=logprobs,
-        constraint=chat_constraint(speaker, body),
+        constraint=constrained(speaker, body, offer),
     )
 
 
 class Reply:
     """What is told of the answers, in one piece or as they are written."""
 
-    def __init__(self, desk: Desk, speaker: Speaker, body: ChatBody, asking: Asking):
+    def __init__(self, desk: Desk, speaker: Speaker, body: ChatBody, asking: Asking, offer: Offer | None):
         self.desk, self.asking, self.speaker = desk, asking, speaker
         self.choices = range(body.n or 1)
         self.logged = bool(body.logprobs)
         self.usage = bool(body.stream_options and body.stream_options.include_usage)
-        self.spoken = [Spoken(body) for _ in self.choices]
+        self.spoken = [Spoken(speaker, offer) for _ in self.choices]
         self.kind = "chat.completion.chunk" if body.stream else "chat.completion"
         self.head = envelope("chatcmpl", self.kind, speaker.name)
         self._began = asyncio.get_running_loop().time()
@@ -77,17 +78,20 @@ class Reply:
         tokens: list[list[Event]] = [[] for _ in self.choices]
         ends: dict[int, dict[str, object]] = {}
         async for letters in self.asking.told():
-            for choice, events, text in self._news(letters):
-                self.spoken[choice].push(text)
+            for choice, events in self._news(letters):
+                self.spoken[choice].push(events)
                 tokens[choice] += [event for event in events if event.kind == "token"]
                 if events[-1].kind == "end":
-                    ends[choice] = self.asking.ended(events[-1])
-        choices = []
-        for choice in self.choices:
-            message, called = self.spoken[choice].message()
-            end = {**ends[choice], **({"finish_reason": "tool_calls"} if called else {})}
-            logprobs = chat_logprobs(self.speaker.spelling, tokens[choice]) if self.logged else None
-            choices.append({"index": choice, "message": message, "logprobs": logprobs, **end})
+                    ends[choice] = self.spoken[choice].ended(self.asking.ended(events[-1]))
+        choices = [
+            {
+                "index": choice,
+                "message": self.spoken[choice].message,
+                "logprobs": chat_logprobs(self.speaker.spelling, tokens[choice]) if self.logged else None,
+                **ends[choice],
+            }
+            for choice in self.choices
+        ]
         return {**self.head, "choices": choices, "usage": self.asking.usage}
 
     async def stream(self) -> AsyncIterator[list[dict[str, Any]]]:
@@ -95,9 +99,9 @@ class Reply:
         yield [self._chunk(choice, first, None, None) for choice in self.choices]
         async for letters in self.asking.told():
             chunks = []
-            for choice, events, text in self._news(letters):
-                spoken, ended = self.spoken[choice], events[-1].kind == "end"
-                deltas = spoken.push(text) + (spoken.end() if ended else [])
+            for choice, events in self._news(letters):
+                spoken = self.spoken[choice]
+                deltas = spoken.push(events)
                 written = [event for event in events if event.kind == "token"]
                 logprobs = chat_logprobs(self.speaker.spelling, written) if self.logged and written else None
                 if logprobs and not deltas:
@@ -105,9 +109,8 @@ class Reply:
                 for delta in deltas:
                     chunks.append(self._chunk(choice, delta, logprobs, None))
                     logprobs = None
-                if ended:
-                    end = self.asking.ended(events[-1])
-                    chunks.append(self._chunk(choice, {}, None, {**end, **spoken.called()}))
+                if events[-1].kind == "end":
+                    chunks.append(self._chunk(choice, {}, None, spoken.ended(self.asking.ended(events[-1]))))
             yield chunks
         if self.usage:
             yield [{**self.head, "choices": [], "usage": self.asking.usage}]
@@ -123,4 +126,4 @@ class Reply:
                 self.desk.metrics.first_token(self.speaker.name, asyncio.get_running_loop().time() - self._began)
             else:
                 news.setdefault(event.index, []).append(event)
-        return [(choice, events, "".join(event.text for event in events)) for choice, events in news.items()]
+        return list(news.items())

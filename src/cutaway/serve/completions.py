@@ -20,7 +20,7 @@ from cutaway.serve.desk import Desk, deadline, envelope
 from cutaway.serve.faults import Fault, Json
 from cutaway.serve.roster import Speaker
 from cutaway.serve.streaming import Events, whole
-from cutaway.serve.structure import constraint
+from cutaway.serve.structure import guided
 from cutaway.serve.tokens import Listing, joined
 
 router = APIRouter()
@@ -52,7 +52,7 @@ def _asks(speaker: Speaker, body: CompletionBody, desk: Desk) -> list[Ask]:
     asks, count = [], wishes.samples(body, bounds, body.best_of)
     most = SHORT if body.max_tokens is None else body.max_tokens
     logprobs = wishes.tops(body.logprobs, bounds, "logprobs")
-    wanted = constraint(body)
+    wanted = guided(body)
     for prompt in given:
         ids = wishes.prompt_ids(speaker, prompt, bounds)
         asks.append(

@@ -1,13 +1,11 @@
 """The messages of a request as a model's template takes them.
 
-OpenAI's messages differ in three ways from those that templates were written for: content may come in parts, the
-arguments of a call are JSON in a text, and instructions may come from a "developer" instead of the "system".
-Read next: text/chat.py
+OpenAI's messages differ from those that templates were written for: content may come in parts, and instructions from a
+"developer" instead of the "system".   Read next: text/tools.py, text/chat.py
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +26,6 @@ def _message(message: dict[str, Any], field: str) -> dict[str, Any]:
     if isinstance(message.get("content"), list):
         message["content"] = "".join(_text(part, f"{field}.content.{n}") for n, part in enumerate(message["content"]))
     if message.get("tool_calls"):
-        message["tool_calls"] = [_call(call) for call in message["tool_calls"]]
         message.setdefault("content", "")
     return message
 
@@ -37,14 +34,3 @@ def _text(part: dict[str, Any], field: str) -> str:
     if part.get("type") in ("text", "refusal") and isinstance(text := part.get(part["type"]), str):
         return text
     raise Fault(400, f"{field}: only parts with a text are read here", param=field)
-
-
-def _call(call: dict[str, Any]) -> dict[str, Any]:
-    """A call whose arguments are a value; a text that is no JSON stays a text."""
-    function = call.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        return {**call, "function": {**function, "arguments": json.loads(function["arguments"])}}
-    except (ValueError, RecursionError):
-        return call

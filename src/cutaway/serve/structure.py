@@ -1,41 +1,144 @@
-"""What an answer may be, and what it calls: tools.  (being written)"""
+"""What an answer may be, and what it calls: from `response_format`, `guided_...` and `tools` to a constraint and back.
+
+https://platform.openai.com/docs/guides/structured-outputs, .../function-calling. One of them at a time: two would have
+to be fulfilled by one text.   Read next: infer/constrain.py, infer/tool_calls.py, infer/call_reader.py
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from cutaway.serve.bodies import ChatBody, Wanted
+from cutaway.base.errors import BadInput
+from cutaway.infer.ask import Event
+from cutaway.infer.call_reader import Delta, reader
+from cutaway.infer.constrain import Constraint
+from cutaway.infer.tool_calls import held, marks
+from cutaway.serve.bodies import ChatBody, Format, Wanted
 from cutaway.serve.faults import Fault
+from cutaway.serve.roster import Speaker
+from cutaway.text.tools import Style, Tool, style_of, tools_of
+
+GUIDES = {"guided_json": "json_schema", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar"}
 
 
-def constraint(body: Wanted) -> Any:
-    """Raises Fault: structured answers are not served yet."""
-    for name in ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "tools", "response_format"):
-        if getattr(body, name, None) is not None:
-            raise Fault(400, f"{name}: is not served yet", param=name)
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """The tools of a request. `choice`: as `held` takes it; `style`: how this model spells a call."""
+
+    tools: tuple[Tool, ...]
+    choice: str
+    style: Style
+    parallel: bool
+
+    @property
+    def sure(self) -> bool:
+        """Whether the answer can be nothing but calls."""
+        return self.choice not in ("none", "auto")
 
 
-def chat_constraint(speaker: Any, body: ChatBody) -> Any:
-    return constraint(body)
+def offered(speaker: Speaker, body: ChatBody) -> Offer | None:
+    """What may be called; None where there are no tools, or none may be. Raises Fault, BadInput."""
+    told = body.tool_choice
+    choice = told if isinstance(told, str) else told.function.name if told is not None else "auto"
+    if not body.tools:
+        if told not in (None, "none", "auto"):
+            raise Fault(400, "tool_choice: there are no tools", param="tool_choice")
+        return None
+    tools = tools_of([tool.model_dump(exclude_none=True) for tool in body.tools])
+    if choice == "none" or speaker.tokenizer is None:
+        return None
+    if not isinstance(told, str) and told is not None and all(tool.name != choice for tool in tools):
+        raise Fault(400, f"tool_choice: no tool is called {choice!r}", param="tool_choice")
+    return Offer(
+        tools=tools, choice=choice, style=style_of(speaker.tokenizer), parallel=body.parallel_tool_calls is not False
+    )
 
 
-def offered(body: ChatBody) -> Any:
-    return None
+def guided(body: Wanted) -> Constraint | None:
+    """What the `guided_...` fields ask for. Raises Fault, BadInput."""
+    asked = [name for name in GUIDES if getattr(body, name) is not None]
+    if len(asked) > 1:
+        raise Fault(400, f"{asked[1]}: {asked[0]} is there already", param=asked[1])
+    return _constraint(GUIDES[asked[0]], getattr(body, asked[0]), asked[0]) if asked else None
+
+
+def constrained(speaker: Speaker, body: ChatBody, offer: Offer | None) -> Constraint | None:
+    """What the answer to a conversation has to be; None where it is free. Raises Fault, BadInput."""
+    shaped, guide = _formatted(body.response_format), guided(body)
+    calls = None
+    if offer is not None and offer.sure and speaker.tokenizer is not None:
+        calls = held(speaker.tokenizer, offer.tools, offer.style, offer.choice, parallel=offer.parallel)
+    asked = [one for one in (calls, shaped, guide) if one is not None]
+    if len(asked) > 1 or ((shaped or guide) and offer is not None):
+        raise Fault(
+            400, "response_format: an answer that is held to one form can call no tools", param="response_format"
+        )
+    return asked[0] if asked else None
+
+
+def _formatted(told: Format | None) -> Constraint | None:
+    if told is None or told.type == "text":
+        return None
+    if told.type == "json_object":
+        return _constraint("json_object", None, "response_format")
+    if told.json_schema is None or told.json_schema.schema_ is None:
+        raise Fault(400, "response_format.json_schema.schema: is missing", param="response_format.json_schema.schema")
+    return _constraint("json_schema", told.json_schema.schema_, "response_format.json_schema.schema")
+
+
+def _constraint(kind: Any, body: Any, param: str) -> Constraint:
+    try:
+        return Constraint(kind=kind, body=body)
+    except BadInput as error:
+        inner = f"{error.field}: " if error.field not in (None, kind) else ""
+        raise Fault(400, f"{param}: {inner}{error.message}", param=param) from error
 
 
 class Spoken:
-    def __init__(self, body: ChatBody):
+    """One answer as a message: its text, and the calls in it."""
+
+    def __init__(self, speaker: Speaker, offer: Offer | None):
         self.text = ""
+        self.calls: list[dict[str, Any]] = []
+        self._reader = None
+        if offer is not None and speaker.tokenizer is not None:
+            names = [tool.name for tool in offer.tools]
+            self._reader = reader(offer.style, names, marks(speaker.tokenizer), sure=offer.sure)
 
-    def push(self, text: str) -> list[dict[str, Any]]:
-        self.text += text
-        return [{"content": text}] if text else []
+    def push(self, events: Sequence[Event]) -> list[dict[str, Any]]:
+        """More of the answer; what is new of the message, as a stream tells it."""
+        if self._reader is None:
+            text = "".join(event.text for event in events)
+            self.text += text
+            return [{"content": text}] if text else []
+        found: list[Delta] = []
+        for event in events:
+            found += self._reader.push(event.text, event.token)
+            found += self._reader.end() if event.kind == "end" else []
+        return [self._take(delta) for delta in found]
 
-    def end(self) -> list[dict[str, Any]]:
-        return []
+    def _take(self, delta: Delta) -> dict[str, Any]:
+        if delta.index is None:
+            self.text += delta.text
+            return {"content": delta.text}
+        told: dict[str, Any] = {"index": delta.index, "function": {"arguments": delta.arguments}}
+        if delta.id is not None:
+            told |= {"id": delta.id, "type": "function"}
+            told["function"] = {"name": delta.name, "arguments": delta.arguments}
+            self.calls.append({"id": delta.id, "type": "function", "function": dict(told["function"])})
+        else:
+            self.calls[delta.index]["function"]["arguments"] += delta.arguments
+        return {"tool_calls": [told]}
 
-    def called(self) -> dict[str, Any]:
-        return {}
+    @property
+    def message(self) -> dict[str, Any]:
+        """The whole of it."""
+        if not self.calls:
+            return {"role": "assistant", "content": self.text, "refusal": None}
+        return {"role": "assistant", "content": self.text or None, "refusal": None, "tool_calls": self.calls}
 
-    def message(self) -> tuple[dict[str, Any], bool]:
-        return {"role": "assistant", "content": self.text, "refusal": None}, False
+    def ended(self, end: dict[str, Any]) -> dict[str, Any]:
+        """The end of the answer: one that stopped behind calls wants them to be made."""
+        return {**end, "finish_reason": "tool_calls"} if self.calls and end["finish_reason"] == "stop" else end

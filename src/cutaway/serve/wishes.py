@@ -7,6 +7,7 @@ Read next: infer/decoding.py, infer/ask.py
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cutaway.base.errors import BadInput
@@ -16,6 +17,7 @@ from cutaway.serve.bounds import Bounds
 from cutaway.serve.faults import Fault
 from cutaway.serve.roster import Speaker
 from cutaway.text.tokenizer import Tokenizer
+from cutaway.text.tools import Tool, render
 
 # Fields that `Decoding` has under the same name; None leaves its own default.
 SAME = ("min_tokens", "min_p", "typical_p", "epsilon", "eta", "repetition_penalty", "presence_penalty")
@@ -39,11 +41,11 @@ def chat_ids(
     messages: list[dict[str, Any]],
     bounds: Bounds,
     *,
-    tools: list[dict[str, Any]] | None = None,
+    tools: Sequence[Tool] = (),
     variables: dict[str, Any] | None = None,
 ) -> tuple[int, ...]:
     """Encodes a conversation by the model's template. Raises Fault, BadInput for one that cannot be read."""
-    text = _tokenizer(speaker).render(messages, tools=tools, variables=variables)
+    text = render(_tokenizer(speaker), messages, tools, variables=variables)
     _refuse_long(speaker, text, bounds)
     ids = _tokenizer(speaker).encode(text, special=False)
     if not ids:

@@ -1,0 +1,69 @@
+"""A random decoder with a tokenizer of bytes and a chat template, small enough to answer hundreds of requests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tokenizers
+import torch
+from tokenizers import AddedToken, decoders, pre_tokenizers
+from tokenizers.models import BPE
+
+from cutaway.infer.language import Language
+from cutaway.infer.scheduler import Limits
+from cutaway.infer.service import Service
+from cutaway.models.decoder import Decoder
+from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.block import Block
+from cutaway.nn.feedforward import Gated
+from cutaway.nn.norms import RMSNorm
+from cutaway.nn.positions import Rope
+from cutaway.text.detokenizer import alphabet
+from cutaway.text.tokenizer import Tokenizer
+
+SPECIAL = ("<|im_start|>", "<|im_end|>")
+TEMPLATE = (
+    "{% if tools %}<|im_start|>tools\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+    "{% for call in message.tool_calls %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LENGTH = 512
+
+
+def tokenizer(folder: Path) -> Tokenizer:
+    """Every byte is a token; two merges, so that a token may be more than a character."""
+    letters = alphabet()
+    vocab = {letter: index for index, letter in enumerate(letters)} | {"he": 256, "hel": 257}
+    backend = tokenizers.Tokenizer(BPE(vocab, [("h", "e"), ("he", "l")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
+    folder.mkdir(parents=True, exist_ok=True)
+    backend.save(str(folder / "tokenizer.json"))
+    config = {"eos_token": "<|im_end|>", "bos_token": "<|im_start|>", "chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return Tokenizer.from_folder(folder)
+
+
+def language(folder: Path, seed: int = 0) -> Language:
+    torch.manual_seed(seed)
+    reader = tokenizer(folder)
+    mixer = GroupedQuery(heads=2, kv_heads=1, head_dim=8, rope=Rope(width=8))
+    block = Block(mixer=mixer, feed=Gated(hidden=32), before=RMSNorm())
+    module = Decoder(vocab=reader.vocab, dim=16, length=LENGTH, norm=RMSNorm(), blocks=(block, block)).build()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return Language(module, reader, source="tiny")
+
+
+def service(folder: Path, *, tokens: int = 2048, sequences: int = 16, queue: int = 256) -> Service:
+    limits = Limits(tokens=tokens, sequences=sequences, budget=64, page=8)
+    return Service(language(folder), limits=limits, deterministic=True, model="tiny", queue=queue)
+
+
+def bytes_of(text: str) -> list[int]:
+    """The ids that spell a text byte by byte."""
+    places = {letter: index for index, letter in enumerate(alphabet())}
+    return [places[alphabet()[byte]] for byte in text.encode("utf-8")]
