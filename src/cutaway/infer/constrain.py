@@ -6,8 +6,8 @@ expressions, context-free ones) are llguidance's: derivatives of expressions for
 parser, one walk over the trie of all tokens' bytes for a mask (Geng et al. 2025, arXiv 2501.10868, section 4.2).
 An answer that ends with "stop" is whole, unless one of `Decoding.stop`'s texts cut it; one that ends with "length" may
 be cut anywhere. An end of text is possible only where the grammar allows one; an answer that can only end, ends.
-A constraint from a stranger costs bounded time and memory: what is too large is refused, and so is a step that costs
-more than SLOWEST seconds.
+A constraint from a stranger costs bounded time and memory: what is too large is refused, and an answer whose masks cost
+more than BURST seconds, and EACH for every one of them, ends.
 V vocabulary.   Read next: text/token_bytes.py, infer/schema.py, infer/tool_calls.py
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cutaway.text.tokenizer import Tokenizer
 
 Kind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "tools"]
-SLOWEST = 0.5  # seconds of one thread for one mask; a usual one takes 0.0003
+BURST, EACH = 0.5, 0.01  # seconds of one thread; a usual mask takes 0.0003 of 49,152 tokens
 JSON_STYLE = {
     # Endless blanks are what a small model likes best inside JSON: at most 16 in one place.
     "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,16}",
@@ -103,6 +103,7 @@ class Matcher:
     def __init__(self, ll: Any, spelled: Spelled, past: Sequence[bool] = ()):
         self._ll, self._spelled = ll, spelled
         self._past = list(past)  # of each token that was taken: whether it went into the parser
+        self._spent, self._masks = 0.0, 0
 
     @property
     def done(self) -> bool:
@@ -120,8 +121,9 @@ class Matcher:
         bits = self._ll.compute_bitmask()
         if self._ll.is_error():
             raise Stuck(_line(self._ll.get_error()))
-        if time.thread_time() - start > SLOWEST:
-            raise Stuck(f"is too costly: one step took more than {SLOWEST} seconds")
+        self._spent, self._masks = self._spent + time.thread_time() - start, self._masks + 1
+        if self._spent > BURST + EACH * self._masks:
+            raise Stuck(f"is too costly: {self._spent:.1f} seconds for {self._masks} tokens")
         return self._spelled.allowed(bits, first=not self._past)
 
     def mask(self, logits_V: Tensor) -> Tensor:

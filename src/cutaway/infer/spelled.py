@@ -85,15 +85,35 @@ class Spelled:
 
 
 class _Told:
-    """What llguidance asks of a tokenizer."""
+    """What llguidance asks of a tokenizer: also which tokens spell a text that can be no other, such as a schema's key.
+
+    The tokenizer's own encoding, where it says that text and nothing else: one that puts a space in front, or changes
+    characters, gives way to the longest tokens from the left.
+    """
 
     def __init__(self, tokens: list[bytes], special: list[int], end: int, tokenizer: Tokenizer):
         self.tokens, self.special_token_ids = tokens, special
         self.eos_token_id, self.bos_token_id = end, None
         self._tokenizer = weakref.ref(tokenizer)  # the trie must not keep its own key alive
+        own, marked = tokenizer.vocab, frozenset(special)
+        self._ids = {token: id for id, token in enumerate(tokens[:own]) if token and id not in marked}
+        self._longest = max((len(token) for token in self._ids), default=0)
 
     def __call__(self, text: str) -> list[int]:
-        tokenizer = self._tokenizer()
-        if tokenizer is None:
-            raise CutawayError("the tokenizer is gone")
-        return tokenizer.encode(text, special=False)
+        tokenizer, said = self._tokenizer(), text.encode("utf-8")
+        try:
+            ids = tokenizer.encode(text, special=False) if tokenizer is not None else []
+        except CutawayError:  # a vocabulary of characters that has not all of them
+            ids = []
+        return ids if ids and b"".join(self.tokens[id] for id in ids) == said else self._greedily(said)
+
+    def _greedily(self, said: bytes) -> list[int]:
+        ids, at = [], 0
+        while at < len(said):
+            sizes = range(min(self._longest, len(said) - at), 0, -1)
+            size = next((size for size in sizes if said[at : at + size] in self._ids), None)
+            if size is None:
+                break
+            ids.append(self._ids[said[at : at + size]])
+            at += size
+        return ids
