@@ -1,0 +1,96 @@
+// The few highest scores of each row, and the logarithm of the sum of all their exponentials: what choosing a token asks
+// of 50,000 to 260,000 scores. The torch sibling is `top_readable` in choose.py.
+//
+// Sorting all would take longer than the model's own step. Instead each run of 64 scores first gives its highest. There
+// are few of those; the k-th highest of them is a bound: at least k scores reach it, and little else does. Only runs whose
+// highest reaches the bound are looked at again. The sum of exponentials is that of e^(x - m), m the row's highest, run by
+// run first: so that an alternative's logprob is its score minus log-sum-exp.
+// Two operations: `top_runs`, shared out among the threads, then `top_chosen`, a row to a thread.   Read next: curves.h
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "curves.h"
+#include "export.h"
+
+constexpr int RUN = 64;
+
+struct Top {  // the same fields, in the same order, as `Top` in choose.py
+    const float *x;     // [count][row]
+    float *highest;     // [count][runs]: of each run
+    float *totals;      // [count][runs]: the sum of e^(x - highest) of each run
+    int32_t *places;    // [count][width]: room for the places of all that reach the bound
+    float *values;      // [count][k], from the highest down; of equal ones the first comes first
+    int32_t *indices;   // [count][k]
+    float *sums;        // [count]: log-sum-exp; NaN where a score is NaN or infinite
+    int64_t row;
+    int32_t count, width, k;
+};
+
+static inline int runs_of(const Top &t) { return (t.width + RUN - 1) / RUN; }
+
+EXPORT void top_runs(const Top *given, int thread, int threads) {
+    const Top &t = *given;
+    const int64_t runs = runs_of(t), all = runs * t.count;
+    for (int64_t one = all * thread / threads; one < all * (thread + 1) / threads; one++) {
+        const int first = (int)(one % runs) * RUN, end = first + RUN < t.width ? first + RUN : t.width;
+        const float *x = t.x + one / runs * t.row;
+        Floats most = same(-INFINITY);
+        Floats sound = zeros();  // x - x is 0, but NaN where x is NaN or infinite
+        float last = -INFINITY, last_sound = 0;
+        int i = first;
+        for (; i + LANES <= end; i += LANES) {
+            most = maximum(load(x + i), most);
+            sound = sound + (load(x + i) - load(x + i));
+        }
+        const int whole = i;
+        for (; i < end; i++) {
+            last = x[i] > last ? x[i] : last;
+            last_sound += x[i] - x[i];
+        }
+        const float m = std::max(largest(most), last);
+        Floats total = zeros();
+        for (i = first; i < whole; i += LANES) total = total + exponential(load(x + i) - same(m));
+        float sums = sum(total) + sum(sound) + last_sound;
+        for (; i < end; i++) sums += std::exp(x[i] - m);
+        t.highest[one] = m;
+        t.totals[one] = sums;
+    }
+}
+
+EXPORT void top_chosen(const Top *given, int thread, int threads) {
+    const Top &t = *given;
+    const int runs = runs_of(t);
+    for (int row = thread; row < t.count; row += threads) {
+        const float *x = t.x + row * t.row, *highest = t.highest + (int64_t)row * runs;
+        int32_t *places = t.places + (int64_t)row * t.width;
+        const float m = *std::max_element(highest, highest + runs);
+        float total = 0;
+        for (int run = 0; run < runs; run++) total += t.totals[(int64_t)row * runs + run] * std::exp(highest[run] - m);
+        t.sums[row] = m + std::log(total);
+        float bound = -INFINITY;
+        if (t.k == 1) {
+            bound = m;
+        } else if (t.k <= runs) {
+            float *sorted = t.values + (int64_t)row * t.k;  // room for k: the k highest of the runs' highest
+            std::partial_sort_copy(highest, highest + runs, sorted, sorted + t.k, std::greater<float>());
+            bound = sorted[t.k - 1];
+        }
+        int found = 0;
+        for (int run = 0; run < runs; run++) {
+            if (highest[run] < bound) continue;
+            const int end = (run + 1) * RUN < t.width ? (run + 1) * RUN : t.width;
+            for (int i = run * RUN; i < end; i++)
+                if (!(x[i] < bound)) places[found++] = i;
+        }
+        // NaN is neither above nor below: taken for the lowest, so that sorting has an order to go by.
+        const auto value = [&](int32_t place) { return x[place] == x[place] ? x[place] : -INFINITY; };
+        const auto before = [&](int32_t a, int32_t b) { return value(a) != value(b) ? value(a) > value(b) : a < b; };
+        std::partial_sort(places, places + t.k, places + found, before);
+        for (int i = 0; i < t.k; i++) {
+            t.indices[(int64_t)row * t.k + i] = places[i];
+            t.values[(int64_t)row * t.k + i] = x[places[i]];
+        }
+    }
+}

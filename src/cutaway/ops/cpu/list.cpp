@@ -1,0 +1,59 @@
+// A list of operations, done one after the other by all threads at once: a whole step of a model in one call.
+//
+// Every operation of this folder that can stand in a list is a function (arguments, thread, threads): thread number
+// `thread` of `threads` does its share of the work and returns. Called one by one from Python each would have to wake the
+// threads anew; here they stay awake, and only wait for each other between two operations. A list of one is a single
+// operation called alone. The torch sibling of a whole list is the model itself; those of the two operations below, a
+// product and a sum, are in list.py.   Read next: pool.h, norm.cpp, strips.h
+
+#include "export.h"
+#include "pool.h"
+#include "strips.h"
+
+struct Step {  // the same fields, in the same order, as `Step` in list.py
+    void (*work)(const void *arguments, int thread, int threads);
+    const void *arguments;
+};
+
+EXPORT void run_list(const Step *steps, int count, int threads) {
+    Barrier barrier;  // of this call alone: several lists may run at the same time
+    parallel(threads, [&](int thread, int all) {
+        for (int i = 0; i < count; i++) {
+            steps[i].work(steps[i].arguments, thread, all);
+            if (i + 1 < count) barrier.wait(all);
+        }
+    });
+}
+
+struct Product {  // the same fields, in the same order, as `Product` in list.py
+    Strips w;
+    Activations x;
+    Output out;
+};
+
+// y = x w^T (+ bias) (+ y): each thread takes an equal share of the strips of 16 outputs.
+EXPORT void product(const Product *given, int thread, int threads) {
+    const int64_t strips = strips_of(given->w);
+    multiply_strips(given->w, given->x, given->out, (int)(strips * thread / threads),
+                    (int)(strips * (thread + 1) / threads));
+}
+
+struct Add {  // the same fields, in the same order, as `Add` in list.py
+    const float *x;
+    float *y;
+    int64_t count;
+    float scale;
+};
+
+// y += scale x, the sum of a residual: each thread takes an equal share of the numbers.
+EXPORT void add(const Add *given, int thread, int threads) {
+    const int64_t end = given->count * (thread + 1) / threads;
+    for (int64_t i = given->count * thread / threads; i < end; i += LANES) {
+        const int lanes = end - i < LANES ? (int)(end - i) : LANES;
+        const Floats y = multiply_add(load_some(given->x + i, lanes), same(given->scale), load_some(given->y + i, lanes));
+        store_some(given->y + i, y, lanes);
+    }
+}
+
+// Which group of the whole layout holds `group` of `row`: for those who read it back in Python.
+EXPORT int64_t laid_at(const Activations *x, int row, int group) { return (int64_t)place_of(*x, row, group); }

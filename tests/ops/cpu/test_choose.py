@@ -1,0 +1,65 @@
+"""The k highest against a sort: ties, odd widths, more than there are runs, and scores that are not finite."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cutaway.base.errors import BadInput
+from cutaway.ops.cpu.choose import top_kernel, top_readable
+
+# log-sum-exp of 50,000 in fp32, in another order.
+CLOSE = {"rtol": 1e-6, "atol": 3e-6}
+
+
+def same(x, k):
+    values, indices, sums = top_kernel(x, k)
+    right_values, right_indices, right_sums = top_readable(x, k)
+    assert torch.equal(values, right_values)
+    assert torch.equal(indices, right_indices)
+    torch.testing.assert_close(sums, right_sums, equal_nan=True, **CLOSE)
+
+
+@pytest.mark.parametrize("width", [1, 2, 15, 64, 65, 1000, 49152])
+@pytest.mark.parametrize("k", [1, 2, 20, 300])
+def test_the_highest_in_their_order(kernels, width, k):
+    torch.manual_seed(width)
+    same(torch.randn(3, width) * 5, min(k, width))
+
+
+def test_of_equal_ones_the_first_comes_first(kernels):
+    same(torch.zeros(2, 500), 40)
+    same(torch.randint(0, 4, (4, 1000)).float(), 50)
+
+
+# The fixture is a library, which no example changes.
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6), width=st.integers(1, 300), data=st.data())
+def test_any_row(kernels, seed, width, data):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, width, generator=generator).mul(4).round()  # whole numbers: many ties
+    same(x, data.draw(st.integers(1, width)))
+
+
+def test_masked_scores_come_last(kernels):
+    x = torch.randn(1, 300)
+    x[0, ::2] = float("-inf")
+    values, indices, sums = top_kernel(x, 150)
+    assert (indices % 2 == 1).all() and values.isfinite().all()
+    assert sums.isnan().all()  # not finite: whoever masks knows; a model's own logits are refused
+
+
+def test_rows_apart_and_an_impossible_k(kernels):
+    x = torch.randn(4, 200)[:, :130]  # rows that do not follow each other at once
+    same(x, 7)
+    for k in (0, 131):
+        with pytest.raises(BadInput):
+            top_kernel(x, k)
+
+
+def test_nan_is_told(kernels):
+    x = torch.randn(2, 100)
+    x[1, 3] = float("nan")
+    assert top_kernel(x, 5)[2].isnan().tolist() == [False, True]
