@@ -13,9 +13,12 @@ from cutaway.lab.cards import (
     alibi_extrapolation,
     attention_complexity,
     backward,
+    beam_finds_better,
     counts,
     flash_memory_slope,
     gqa_cache,
+    int4_group_error,
+    kv_cache_speedup,
     mla_absorbed,
     mla_cache,
     moe_balance,
@@ -23,6 +26,8 @@ from cutaway.lab.cards import (
     nanogpt,
     nsa_equation_9,
     nsa_tokens_read,
+    paged_waste,
+    prefix_sharing,
     ring,
     rope_relative,
     warm_up,
@@ -48,6 +53,11 @@ MODULES = (
     attention_complexity,
     alibi_extrapolation,
     mqa_from_mha,
+    kv_cache_speedup,
+    paged_waste,
+    prefix_sharing,
+    beam_finds_better,
+    int4_group_error,
 )
 CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in MODULES}
 
