@@ -1,4 +1,4 @@
-"""What torch's own kernels make of the matrices of smollm2-135m: every way of multiplying by weights of few bits.
+"""What torch's kernels, and our own, make of the matrices of smollm2-135m: all ways to multiply by few-bit weights.
 
     python bench/matmul.py [--rounds 7] [--threads 2] [--layers 30]
 
@@ -30,6 +30,7 @@ from cutaway.cli.machine import look
 from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.format import FORMATS
 from cutaway.ops.blocks.quantise import quantise
+from cutaway.ops.cpu.multiply import multiply_kernels, multiply_kernels_int8
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
 from cutaway.ops.multiply.nibbles import Nibbles
 from cutaway.ops.multiply.readable import multiply_readable
@@ -97,6 +98,8 @@ WAYS: dict[str, Way] = {
     "multiply_fast": form(multiply_fast),
     "multiply_exact": form(multiply_exact),
     "multiply_bfloat16": form(multiply_bfloat16),
+    "multiply_kernels": form(multiply_kernels),
+    "multiply_kernels_int8": form(multiply_kernels_int8),
     "multiply_readable": form(multiply_readable),
     "int4pack": bare_nibbles,
     "int8pack, scale per row": byte_rows,
