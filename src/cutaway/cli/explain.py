@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from cutaway.cli.console import Column, results, show_json, show_table
-from cutaway.lab.explain.explanation import Explanation
+from cutaway.lab.explain.explanation import Explanation, Table
 from cutaway.lab.explain.table import FAMILIES, find
 
 WIDTH = 88  # columns that prose is wrapped at: longer lines are hard to read
@@ -64,6 +64,11 @@ def _show(one: Explanation) -> None:
         line = " = ".join(sides)
         _print(line if len(line) <= _width() - 4 else "\n= ".join(sides), indent=4, style="cyan")
     _print(_letters(one), indent=2, style="dim")
+    if one.table is not None:
+        _section(one.table.title)
+        _print(" / ".join(one.table.heads), indent=2, style="dim")
+        for first, *others in one.table.rows:
+            _print(f"{first}: {', '.join(filter(None, others))}", indent=2)
     _section("paper" if len(one.papers) == 1 else "papers", "\n".join(one.papers))
     _section("written in", "\n".join(SOURCE + file for file in one.files))
     _section("read next", "\n".join(f"cutaway explain {name}" for name in one.read_next))
@@ -134,7 +139,12 @@ def plain(one: Explanation) -> dict[str, Any]:
             }
             for formula, (_, _, numbers, _) in zip(one.cost(), _costs(one), strict=True)
         ],
+        "table": None if one.table is None else _rows(one.table),
         "papers": list(one.papers),
         "files": list(one.files),
         "read_next": list(one.read_next),
     }
+
+
+def _rows(table: Table) -> list[dict[str, str]]:
+    return [dict(zip(table.heads, row, strict=True)) for row in table.rows]

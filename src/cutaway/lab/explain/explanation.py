@@ -30,6 +30,15 @@ class Formula:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Table:
+    """What is better looked up than told: as many cells in each row as heads; "" is an empty one."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explanation:
     """One part, explained to someone who has not met it. `files` are relative to the package; the first implements it.
 
@@ -45,3 +54,4 @@ class Explanation:
     cost: Callable[[], tuple[Formula, ...]]
     read_next: tuple[str, ...]
     aliases: tuple[str, ...] = ()
+    table: Table | None = None

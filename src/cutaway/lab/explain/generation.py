@@ -110,8 +110,8 @@ SAMPLING = Explanation(
     ),
     files=("infer/sampler.py", "infer/decoding.py"),
     cost=_sampling,
-    read_next=("logprob", "kv-cache"),
-    aliases=("temperature", "top-k", "top-p", "min-p", "greedy", "decoding"),
+    read_next=("decoding", "logprob"),
+    aliases=("temperature", "top-k", "top-p", "min-p", "greedy"),
 )
 
 LOGPROB = Explanation(

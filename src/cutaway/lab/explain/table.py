@@ -11,6 +11,7 @@ from cutaway.lab.explain.assembly import ASSEMBLY
 from cutaway.lab.explain.attention import ATTENTIONS
 from cutaway.lab.explain.attention_forms import ATTENTION_FORMS
 from cutaway.lab.explain.chinese import CHINESE
+from cutaway.lab.explain.decoding import DECODING
 from cutaway.lab.explain.experts import MIXTURES
 from cutaway.lab.explain.explanation import Explanation
 from cutaway.lab.explain.feedforward import FEEDS
@@ -34,7 +35,7 @@ FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "feed-forwards": FEEDS,
     "experts": MIXTURES,
     "norms": NORMS,
-    "writing an answer": GENERATION,
+    "writing an answer": (*DECODING, *GENERATION),
     "weights": QUANTISATION,
     "what is learned": OBJECTIVES,
     "how weights move": OPTIMISERS,
