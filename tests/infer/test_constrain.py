@@ -40,7 +40,7 @@ def leaves() -> st.SearchStrategy:
         st.sampled_from([{"type": one} for one in ("string", "integer", "number", "boolean", "null")]),
         sizes.map(lambda two: {"type": "string", "minLength": two[0], "maxLength": two[0] + two[1]}),
         st.sampled_from(PATTERNS).map(lambda one: {"type": "string", "pattern": one}),
-        st.sampled_from(["date", "time", "uuid", "ipv4", "email"]).map(lambda one: {"type": "string", "format": one}),
+        st.sampled_from(["date", "uuid", "ipv4", "email"]).map(lambda one: {"type": "string", "format": one}),
         st.lists(values(), min_size=1, max_size=4).map(lambda some: {"enum": some}),
         values().map(lambda one: {"const": one}),
         bounded("integer"),
@@ -240,7 +240,7 @@ def test_what_nobody_could_write_is_refused_at_the_beginning(kind, body, said):
 
 
 def test_a_vocabulary_that_cannot_spell_it_is_refused():
-    with pytest.raises(BadInput, match="fits it|can write"):
+    with pytest.raises(BadInput, match=r"fits it|can write"):
         Constraint(kind="choice", body="上海").begin(MADE["characters"])
     with pytest.raises(BadInput, match="without a tokenizer"):
         Constraint(kind="choice", body="a").begin(None)
@@ -256,7 +256,6 @@ def test_a_step_that_costs_too_much_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     "body",
     [
-        "((a{200}){200}){200}",
         "(.*a.{100}){20}",
         "(a*)*b",
         r"(?:\w{1,50}\W{1,50}){1,200}",

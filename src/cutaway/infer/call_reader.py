@@ -74,28 +74,27 @@ class CallReader:
         rest, mark = self._held, self._mark
         self._held, self._mark = "", None
         if mark is None:
-            return [Delta(text=rest)] if rest.strip() or (rest and not self.count) else []
+            return [Delta(text=rest)] if rest.strip() or (rest and not self.count) else []  # blanks behind calls: none
         return self._whole(rest) or [Delta(text=mark + rest)]
 
     def _look(self, told: list[Delta]) -> bool:
-        """Gives the text up to the beginning of a call; whether there is one."""
+        """Gives the text up to the beginning of a call, without the blanks before it; whether there is one."""
+        if self.count and not self._begun:  # Llama's way to make several: braces, with a semicolon between
+            self._held = self._held.lstrip("; \n")
         stripped = self._held.lstrip()
         if not self._begun and stripped.startswith("{") and self.style in BARE:
             self._held, self._mark, self._begun = stripped, "", True
             return True
         mark = BEGIN[self.style]
         place = self._held.find(mark)
-        keep = 0 if place >= 0 else _beginning(self._held, mark)
-        cut = place if place >= 0 else len(self._held) - keep
-        if self._held[:cut].strip():
-            told.append(Delta(text=self._held[:cut]))
-            self._begun = True
-        elif place < 0:
-            return False  # blanks: they may stand before a call
-        self._held = self._held[cut:]
-        if place >= 0:
-            self._held, self._mark, self._begun = self._held[len(mark) :], mark, True
-        return place >= 0
+        cut = place if place >= 0 else len(self._held) - _beginning(self._held, mark)
+        if said := self._held[:cut].rstrip():
+            told.append(Delta(text=said))
+            self._held, self._begun, place = self._held[len(said) :], True, place - len(said)
+        if place < 0 or mark not in self._held:
+            return False
+        self._held, self._mark, self._begun = self._held[place + len(mark) :], mark, True
+        return True
 
     def _close(self, told: list[Delta]) -> bool:
         """Tells of a call that is whole; whether it is."""
@@ -105,8 +104,7 @@ class CallReader:
         calls = self._whole(body)
         told += calls or [Delta(text=(self._mark or "") + self._held[: len(self._held) - len(rest)])]
         self._held, self._mark = rest, None
-        if calls and self.style == "llama":  # its way to make several: braces, with a semicolon between
-            self._held, self._begun = rest.lstrip("; \n"), False
+        self._begun = self._begun and not (calls and self.style == "llama")
         return bool(self._held)
 
     def _ended(self) -> tuple[str | None, str]:
