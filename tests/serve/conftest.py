@@ -7,7 +7,7 @@ import pytest
 
 from cutaway.serve.app import application
 from cutaway.serve.bounds import Bounds
-from cutaway.serve.roster import Embedder, Roster, Speaker
+from cutaway.serve.roster import Embedder, Roster
 from cutaway.serve.run import Running
 
 from ..infer.sentences import sentence_folder
@@ -15,19 +15,21 @@ from . import small
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """The model that the server serves, and nobody else steps."""
-    with small.service(tmp_path_factory.mktemp("tiny")) as service:
-        yield Speaker("tiny", service)
+def language(tmp_path_factory):
+    return small.language(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny(language):
+    """The model that `server` serves."""
+    return small.speaker(language)
 
 
 @pytest.fixture(scope="session")
 def embedder(tmp_path_factory):
     from cutaway.infer.load import load
 
-    made = Embedder("vectors", load(sentence_folder(tmp_path_factory.mktemp("vectors"))))
-    yield made
-    made.close()
+    return Embedder("vectors", load(sentence_folder(tmp_path_factory.mktemp("vectors"))))
 
 
 @pytest.fixture(scope="session")

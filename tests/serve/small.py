@@ -19,6 +19,7 @@ from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
+from cutaway.serve.roster import Speaker
 from cutaway.text.detokenizer import alphabet
 from cutaway.text.tokenizer import Tokenizer
 
@@ -29,7 +30,7 @@ TEMPLATE = (
     "{% for call in message.tool_calls %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-LENGTH = 512
+LENGTH = 1024
 
 
 def tokenizer(folder: Path) -> Tokenizer:
@@ -58,9 +59,10 @@ def language(folder: Path, seed: int = 0) -> Language:
     return Language(module, reader, source="tiny")
 
 
-def service(folder: Path, *, tokens: int = 2048, sequences: int = 16, queue: int = 256) -> Service:
+def speaker(language: Language, *, tokens: int = 2048, sequences: int = 16, queue: int = 256) -> Speaker:
+    """An engine of its own on a model that others may share."""
     limits = Limits(tokens=tokens, sequences=sequences, budget=64, page=8)
-    return Service(language(folder), limits=limits, deterministic=True, model="tiny", queue=queue)
+    return Speaker("tiny", Service(language, limits=limits, deterministic=True, model="tiny", queue=queue))
 
 
 def bytes_of(text: str) -> list[int]:

@@ -170,7 +170,7 @@ def test_an_answer_is_cut_where_there_is_no_more_room(client, tiny):
         ({"prompt": ["a"] * 9}, "prompt"),
         ({"prompt": [999_999]}, "prompt"),
         ({"prompt": [1] * (LENGTH + 2)}, "prompt"),
-        ({"prompt": "a" * 3000}, "prompt"),
+        ({"prompt": "a" * 6000}, "prompt"),
         ({"prompt": "a", "n": 5}, "n"),
         ({"prompt": "a", "best_of": 5}, "best_of"),
         ({"prompt": "a", "n": 2, "best_of": 1}, "best_of"),

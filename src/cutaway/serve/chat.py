@@ -52,12 +52,13 @@ def _ask(speaker: Speaker, body: ChatBody, desk: Desk) -> tuple[Offer | None, As
     offer = offered(speaker, body)
     messages, tools = conversation(body.messages), offer.tools if offer else ()
     ids = wishes.chat_ids(speaker, messages, bounds, tools=tools, variables=body.chat_template_kwargs)
+    held = constrained(speaker, body, offer)
     return offer, Ask(
         prompt=ids,
-        decoding=wishes.decoding(body, speaker, bounds, len(ids), most),
+        decoding=wishes.decoding(body, speaker, bounds, len(ids), most, held),
         samples=count,
         logprobs=logprobs,
-        constraint=constrained(speaker, body, offer),
+        constraint=held,
     )
 
 

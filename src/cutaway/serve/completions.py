@@ -58,7 +58,7 @@ def _asks(speaker: Speaker, body: CompletionBody, desk: Desk) -> list[Ask]:
         asks.append(
             Ask(
                 prompt=ids,
-                decoding=wishes.decoding(body, speaker, bounds, len(ids), most),
+                decoding=wishes.decoding(body, speaker, bounds, len(ids), most, wanted),
                 samples=count,
                 best_of=body.best_of,
                 logprobs=logprobs,

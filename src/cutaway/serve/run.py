@@ -76,6 +76,7 @@ class Running:
 
     def __init__(self, app: FastAPI, *, host: str = "127.0.0.1", port: int = 0, **options: Any):
         self.bound = listen(host, port)
+        self.bound_to: tuple[str, int] = self.bound.getsockname()[:2]
         self.url = address(self.bound)
         self.server = Server(app, **options)
         self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.bound]}, daemon=True)
