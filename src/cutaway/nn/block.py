@@ -103,17 +103,17 @@ class BlockModule(nn.Module):
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
         own: Any = self._modules
-        x_ND, mixer_report = self._add(x_ND, own["mixer"], own["mixer_norms"], context)
+        x_ND, mixer_report = self.added(x_ND, own["mixer"], own["mixer_norms"], context)
         cross_report: dict[str, Any] = {}
         if self.spec.cross is not None:
-            x_ND, cross_report = self._add(x_ND, own["cross"], own["cross_norms"], context)
-        x_ND, feed_report = self._add(x_ND, own["feed"], own["feed_norms"], context)
+            x_ND, cross_report = self.added(x_ND, own["cross"], own["cross_norms"], context)
+        x_ND, feed_report = self.added(x_ND, own["feed"], own["feed_norms"], context)
         if not (mixer_report or cross_report or feed_report):
             return x_ND, {}
         named = {"mixer": mixer_report, "cross": cross_report, "feed": feed_report}
         return x_ND, {f"{part}.{name}": value for part, report in named.items() for name, value in report.items()}
 
-    def _add(self, x_ND: Tensor, part: nn.Module, norms: Norms, context: Context) -> tuple[Tensor, dict[str, Any]]:
+    def added(self, x_ND: Tensor, part: nn.Module, norms: Norms, context: Context) -> tuple[Tensor, dict[str, Any]]:
         """outside(x + dropout(after(part(before(x)))))."""
         around: dict[str, Any] = norms._modules
         before, after, outside = around.get("before"), around.get("after"), around.get("outside")

@@ -81,6 +81,10 @@ class ContiguousCache:
         tensors += [*self._states.values(), *(memories.rows_S for memories in self._memories.values())]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
+    def rows(self, layer: int, name: str) -> list[Rows | Pinned]:
+        """A token stream as it is held, for each sequence: for kernels, which read and write it where it lies."""
+        return self._rows[layer, name]
+
     def append(self, layer: int, name: str, rows: Tensor, counts: tuple[int, ...]) -> None:
         kept = self._rows[layer, name]
         if len(kept) == 1:

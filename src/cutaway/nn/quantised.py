@@ -57,9 +57,10 @@ class Fan:
         return None if joined is None else context.forms.multiply(x, joined)
 
     def _join(self, x: Tensor, maps: tuple[nn.Module, ...]) -> Joined | None:
+        return self.joint(maps) if 0 < x.shape[0] <= Nibbles.most else None
+
+    def joint(self, maps: tuple[nn.Module, ...]) -> Joined | None:
         """The maps as one, made where they are not yet, or are no longer what they were; None where they cannot be."""
-        if not 0 < x.shape[0] <= Nibbles.most:
-            return None
         if maps == self.maps and self.joined is not None and self.joined.current():
             return self.joined
         parts = tuple(one.packed for one in maps if type(one) is QuantisedLinear and one.bias is None)

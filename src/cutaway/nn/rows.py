@@ -42,13 +42,18 @@ class Rows:
 
     def append(self, rows: Tensor) -> None:
         """Adds rows behind the others."""
-        new = rows.shape[0]
+        start = self.extend(rows.shape[0])
+        self.buffer[start : self.count] = rows
+
+    def extend(self, new: int) -> int:
+        """Adds so many rows that are still to be written, by a kernel, into `buffer`; returns where there."""
         if self.count + new > self.buffer.shape[0]:
             self._make_room(new)
-        self.buffer[self.count : self.count + new] = rows
+        start = self.count
         self.count += new
         # With `last` rows for the newest, the oldest of the new ones sees last - 1 older ones.
         self.visible = self.count if self.last is None else min(self.count, self.last - 1 + new)
+        return start
 
     def read(self) -> Tensor:
         """The rows that the present pass may see: a view, not a copy."""

@@ -37,7 +37,7 @@ struct Attend {  // the same fields, in the same order, as `Attend` in attention
     int32_t count, heads;
     int32_t window;        // keys less than so far from the row's own are seen; 0: all
     int32_t sinks;         // and so many first ones anyway
-    int32_t spans;         // of the longest sequence, for `attend_join`; 1: each thread joins its own
+    int32_t spans;         // that there is room for, at least those of the longest row; 1: each thread joins its own
     float scale, softcap;  // softcap 0: none
 };
 
@@ -247,9 +247,16 @@ static void attend_span(const Attend &a, Keys &keys, const Run &run, int head, i
     }
 }
 
+// Spans that are worked on apart: those of the row that sees the most.
+static int spans_apart(const Attend &a) {
+    int longest = 1;
+    for (int row = 0; a.spans > 1 && row < a.count; row++) longest = a.ends[row] > longest ? a.ends[row] : longest;
+    return (longest + SPAN - 1) / SPAN;
+}
+
 EXPORT void attend(const Attend *given, int thread, int threads) {
     const Attend &a = *given;
-    const int shared = a.heads / a.cache->kv_heads, most = shared >= MOST ? 1 : MOST / shared;
+    const int shared = a.heads / a.cache->kv_heads, most = shared >= MOST ? 1 : MOST / shared, apart = spans_apart(a);
     Keys keys;
     int64_t turn = 0;  // pieces of work go to the threads in turn, which balances them: each is a run, a head and a span
     for (int row = 0; row < a.count;) {
@@ -257,7 +264,7 @@ EXPORT void attend(const Attend *given, int thread, int threads) {
         const int spans = (run.end + SPAN - 1) / SPAN;
         for (int head = 0; head < a.cache->kv_heads; head++) {
             if (a.spans > 1) {
-                for (int span = 0; span < a.spans; span++)
+                for (int span = 0; span < apart; span++)
                     if (span >= spans || turn++ % threads == thread) {
                         if (span >= spans && thread) continue;  // what no key is in is soon emptied
                         empty(a, run, head, span);
@@ -277,14 +284,14 @@ EXPORT void attend(const Attend *given, int thread, int threads) {
 EXPORT void attend_join(const Attend *given, int thread, int threads) {
     const Attend &a = *given;
     const int width = a.cache->value_width, together = width % GROUP ? 2 : 1;
-    const int pieces = (a.heads + together - 1) / together;
+    const int pieces = (a.heads + together - 1) / together, apart = spans_apart(a);
     for (int64_t one = thread; one < (int64_t)a.count * pieces; one += threads) {
         const int row = (int)(one / pieces), first = (int)(one % pieces) * together;
         const int heads = a.heads - first < together ? a.heads - first : together;
         float *sums = a.sums + ((int64_t)row * a.heads + first) * width;
         for (int head = first; head < first + heads; head++) {
             const int64_t at = (int64_t)row * a.heads + head, all = (int64_t)a.count * a.heads;
-            for (int span = 1; span < a.spans; span++)
+            for (int span = 1; span < apart; span++)
                 join(a.sums + at * width, a.tops + at * 2, a.sums + (span * all + at) * width,
                      a.tops + (span * all + at) * 2, width);
             const float total = a.tops[at * 2 + 1], scale = total > 0 ? 1 / total : 0;

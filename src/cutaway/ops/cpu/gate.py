@@ -17,6 +17,8 @@ from cutaway.ops.cpu.list import Activations, alone, floats, pointer
 
 # In the order of gate.cpp's enum.
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "gelu", "gelu_tanh", "quick_gelu", "silu")
+NOTHING = len(ACTIVATIONS)
+"""The number of no activation at all: rows are only laid out."""
 
 
 class Gate(Structure):

@@ -1,0 +1,170 @@
+"""Steps on kernels against the same module in torch: every family, several tokens at once, caches that grow."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.infer.quantising import FAMILIES, decoder
+
+from cutaway.infer import kernel_steps
+from cutaway.infer.kernel_steps import KernelSteps
+from cutaway.models.decoder import DecoderModel
+from cutaway.nn.cache import ContiguousCache
+from cutaway.nn.context import Context
+from cutaway.nn.narrow_cache import contiguous
+from cutaway.ops.cpu.build import kernels
+from cutaway.ops.forms import NAMED, Forms
+
+EXACT, KERNELS, INT8 = NAMED["exact"], NAMED["kernels"], NAMED["kernels-int8"]
+# Logits of size 1 to 15 behind two or three blocks: fp32 sums in another order, a few parts in a million each.
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+PROMPT = [5, 17, 3, 80, 44, 1, 9]
+
+pytestmark = pytest.mark.skipif(kernels().library is None, reason=f"no kernels: {kernels().why}")
+
+
+class Pair:
+    """The same text through torch and through kernels, each with a cache of its own."""
+
+    def __init__(self, module: DecoderModel, forms: Forms = KERNELS, against: Forms = EXACT, **told):
+        self.module, self.forms, self.against = module, forms, against
+        self.caches = [ContiguousCache(module.spec.streams(), **told) for _ in range(2)]
+        steps = KernelSteps.of(module, forms)
+        assert steps is not None
+        self.steps = steps
+        for cache in self.caches:
+            self.plainly(PROMPT, cache)
+
+    @torch.inference_mode()
+    def plainly(self, ids, cache):
+        context = Context.of((len(ids),), cache=cache, forms=self.against)
+        return self.module(torch.tensor(ids), context)[0]
+
+    @torch.inference_mode()
+    def kernels(self, ids, last):
+        cache = self.caches[1]
+        assert self.steps.takes(len(ids), cache)
+        return self.steps.run(ids, last, lambda: Context.of((len(ids),), cache=cache, forms=self.forms))
+
+    def both(self, ids, last=1):
+        right, found = self.plainly(ids, self.caches[0])[-last:], self.kernels(ids, last)
+        for cache in self.caches:
+            cache.check()
+        assert self.caches[0].lengths == self.caches[1].lengths
+        return found, right
+
+    def close(self, ids, last=1):
+        found, right = self.both(ids, last)
+        torch.testing.assert_close(found, right, **CLOSE)
+        return int(found[-1].argmax())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_what_torch_computes(family):
+    pair = Pair(decoder(family))
+    token = 11
+    for _ in range(8):
+        token = pair.close([token])
+    pair.close([1, 2, 3, 4, 5], 5)
+    pair.close([6, 7, 8], 1)
+    pair.close([token])
+
+
+@pytest.mark.parametrize("formats", [("q4_0",), ("q5_0", "q8_0", "q4_1"), ("q5_1",)], ids="-".join)
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_format_and_a_mixture(formats, tied):
+    """Of several formats in one layer there is a product for each map; of one, a product for all."""
+    pair = Pair(decoder("llama", formats, tied=tied))
+    pair.close([pair.close([7])])
+    pair.close(list(range(16)), 16)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma", "gpt2"])
+def test_int8_activations_are_those_of_the_products_alone(family):
+    """Against torch with int8 products: the same groups are rounded, so that only near ties differ."""
+    pair = Pair(decoder(family), INT8, INT8)
+    exact = Pair(decoder(family), INT8, EXACT)
+    for token in (4, 50, 23):
+        found, right = pair.both([token])
+        assert ((found - right).abs().amax() / right.std()) < 0.1
+        found, right = exact.both([token])
+        # A product's numbers are off by 1/254 of their group's largest at most, mostly by a quarter of that; through
+        # three blocks that stays within a fifth of what logits differ by.
+        assert ((found - right).abs().amax() / right.std()) < 0.2
+        assert not torch.equal(found, right)
+
+
+def test_guesses_are_taken_back():
+    pair = Pair(decoder("llama"))
+    pair.close([1, 2, 3, 4], 4)
+    for cache in pair.caches:
+        cache.truncate(0, len(PROMPT) + 2)
+    pair.close([9, 8], 2)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma"])
+def test_buffers_that_grow_and_windows_that_roll(family, monkeypatch):
+    """The cache's buffers move, and tables of positions are made anew."""
+    monkeypatch.setattr(kernel_steps, "FIRST_ROOM", 9)
+    pair = Pair(decoder(family), capacity=8, slack=2)
+    for token in range(60):
+        pair.close([token])
+
+
+def test_another_cache_and_other_weights():
+    module = decoder("llama")
+    pair = Pair(module)
+    pair.close([1])
+    other = Pair(module)
+    other.steps = pair.steps
+    other.close([2])
+    pair.close([3])
+    with torch.no_grad():
+        module.norm.weight.data = torch.randn(64)  # elsewhere in memory
+    pair.close([4])
+    module.load_state_dict({name: value.clone() for name, value in decoder("llama", seed=5).state_dict().items()})
+    fresh = Pair(module)
+    fresh.steps = pair.steps
+    fresh.close([4])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_keys_and_values_kept_in_half(dtype):
+    """The cache that torch wrote the prompt into, in fp16 or bfloat16, is read and written where it lies."""
+    module = decoder("llama")
+    streams = tuple(tuple(type(one)(one.name, one.shape, dtype) for one in kept) for kept in module.spec.streams())
+    cache, exact = ContiguousCache(streams), Pair(module)
+    with torch.inference_mode():
+        steps = exact.steps
+        assert steps.takes(7, cache)
+        steps.run(PROMPT, 1, Context)
+        assert cache.rows(0, "key")[0].buffer.dtype == dtype and cache.lengths == (7,)
+        assert steps.takes(1, cache)
+        found, right = steps.run([3], 1, Context), exact.plainly([3], exact.caches[0])
+    # Each key and value is rounded once: by up to 1/256 of itself in bfloat16.
+    assert ((found - right).abs().amax() / right.std()) < 0.1
+
+
+def test_what_it_does_not_take(monkeypatch):
+    module = decoder("llama")
+    steps = KernelSteps.of(module, KERNELS)
+    assert steps is not None
+    streams = module.spec.streams()
+    assert not steps.takes(0, ContiguousCache(streams)) and not steps.takes(17, ContiguousCache(streams))
+    assert not steps.takes(1, ContiguousCache(streams, sequences=2))
+    assert not steps.takes(1, contiguous(streams, torch.int8, dtype=torch.float32))
+    assert not steps.takes(1, None)
+    assert steps.takes(1, ContiguousCache(streams))
+    module.train()
+    assert not steps.takes(1, ContiguousCache(streams))
+
+
+def test_a_form_of_the_readers_own_runs_as_it_is(monkeypatch):
+    from dataclasses import replace
+
+    module = decoder("llama")
+    assert KernelSteps.of(module, NAMED["readable"]) is None and KernelSteps.of(module, EXACT) is None
+    assert KernelSteps.of(module, replace(KERNELS, gate=NAMED["readable"].gate)) is None
+    assert KernelSteps.of(decoder("llama").double(), KERNELS) is None
+    monkeypatch.setattr(kernel_steps, "library", lambda: None)
+    assert KernelSteps.of(module, KERNELS) is None
