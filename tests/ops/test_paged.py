@@ -1,17 +1,52 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from cutaway.base.errors import BadInput
 from cutaway.lab.checks.paged import CASES, check_paged, inputs
 from cutaway.ops.attend import attend_readable
-from cutaway.ops.paged import attend_paged_readable
+from cutaway.ops.paged import Paged, attend_paged_gathered, attend_paged_plainly, attend_paged_readable
 from cutaway.ops.visible import Visible
 
 
 def test_it_is_the_equation_wherever_the_pages_lie():
     check_paged(attend_paged_readable)
+
+
+def told_so(form, wrong=0):
+    """A form that is told where rows lie by one value, as one that is told by tensors. `wrong`: so much is added to the
+    lengths."""
+
+    def attend(q, keys, values, table, lengths, *, window, **told):
+        tables, counts = tuple(table.numpy()), tuple((lengths + wrong * (lengths > 0)).tolist())
+        return form(q, keys, values, Paged(tables=tables, lengths=counts, page=keys.shape[1], window=window), **told)
+
+    return attend
+
+
+@pytest.mark.parametrize("form", [attend_paged_gathered, attend_paged_plainly])
+def test_so_it_is_told_by_one_value(form):
+    check_paged(told_so(form))
+    with pytest.raises((AssertionError, IndexError), match=r"output|out of bounds"):
+        check_paged(told_so(form, wrong=-1))
+
+
+def test_sequences_of_about_one_length_stand_in_one_rectangle():
+    lengths = (16, 1000, 3, 0, 640, 17, 500)
+    for window, expected in ((None, [[1, 4, 6], [0, 2, 5]]), (20, [[0, 1, 2, 4, 5, 6]])):
+        paged = Paged(tables=(np.arange(70),) * len(lengths), lengths=lengths, page=16, window=window)
+        assert [one.sequences.tolist() for one in paged.rectangles] == expected
+
+
+def test_what_others_left_in_a_page_does_not_show():
+    """NaN behind a sequence's end, in its own last page."""
+    keys, values = (torch.full((3, 4, 1, 2), torch.nan) for _ in range(2))
+    keys[2], keys[0, :2], values[2], values[0, :2] = 1.0, 2.0, 3.0, 4.0
+    paged = Paged(tables=(np.array([2, 0]), np.array([0])), lengths=(6, 1), page=4)
+    y = attend_paged_gathered(torch.ones(2, 1, 2), keys, values, paged, scale=0.0)
+    torch.testing.assert_close(y[:, 0, 0], torch.tensor([(4 * 3.0 + 2 * 4.0) / 6, 4.0]))
 
 
 def test_rows_in_pages_are_rows_end_to_end():

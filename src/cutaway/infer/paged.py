@@ -20,10 +20,14 @@ from torch import Tensor
 from cutaway.base.errors import BadInput
 from cutaway.infer.block_tables import BlockTables, Copy, Keep
 from cutaway.infer.scheduler import Limits
+from cutaway.nn.context import Apart
 from cutaway.nn.stream import Stream
+from cutaway.ops.paged import Paged
 
 Place = tuple[int, str]  # layer, stream name
 Device = torch.device | str | None
+STEPS = 2
+"""Sequences that step together from which one call for all is worth its preparation."""
 
 
 def keep(stream: Stream) -> Keep:
@@ -129,6 +133,7 @@ class PagedView:
         self._read: dict[tuple[int, int, int | None, int], tuple[Tensor, tuple[int, ...]]] = {}
         self._states: dict[int, Tensor] = {}
         self._tables: dict[int, Tensor] = {}
+        self._placed: dict[tuple[int, int | None], Paged] = {}
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -173,6 +178,33 @@ class PagedView:
             self._tables[pool] = torch.from_numpy(table).to(self.cache.device)
         ends = [length + count for length, count in zip(self._lengths, self.counts, strict=True)]
         return self.cache.pages[place], self._tables[pool], torch.tensor(ends, device=self.cache.device)
+
+    def placed(self, layer: int, name: str, window: int | None) -> tuple[Tensor, Paged]:
+        """The same for sequences that bring one token each, as `forms.attend_paged` takes it. `window`: what is seen of
+        a stream; its last rows are held."""
+        place = layer, name
+        stream, pool = self.cache.streams[place], self.cache.pool[place]
+        if (found := self._placed.get((pool, window))) is None:
+            if stream.every != 1 or stream.per != "token" or any(count != 1 for count in self.counts):
+                raise BadInput("has no row for each token, or a pass more than one query", field=name)
+            found = self._placed[pool, window] = Paged(
+                tables=tuple(np.array(self.tables.rows(owner, pool), dtype=np.int64) for owner in self.owners),
+                lengths=tuple(length + 1 for length in self._lengths),
+                page=self.tables.page,
+                window=window,
+                device=self.cache.device,
+            )
+        return self.cache.pages[place], found
+
+    def apart(self) -> Apart | None:
+        """Its first sequences, as far as they bring one token each, and the others; None where they are too few."""
+        steps = next((at for at, count in enumerate(self.counts) if count != 1), len(self.counts))
+        if steps < STEPS:
+            return None
+        first, others = (
+            PagedView(self.cache, self.owners[run], self.counts[run]) for run in (slice(steps), slice(steps, None))
+        )
+        return Apart(steps=first, rest=others)
 
     def replace(self, layer: int, name: str, rows: Tensor, counts: tuple[int, ...] | None = None) -> None:
         place = layer, name

@@ -29,8 +29,8 @@ from cutaway.ops.multiply.narrow import never
 
 class Runner:
     """A live module and the pages of all sequences. `deterministic`: a token's logits do not depend on who else is in
-    the pass, nor on the part of its prompt that comes with it (infer/rounded.py). `kept`: what pages hold, None for what
-    the model computes in (nn/narrow_cache.py)."""
+    the pass, nor on the part of its prompt that comes with it (infer/rounded.py). `kept`: what pages hold, None for
+    what the model computes in (nn/narrow_cache.py)."""
 
     def __init__(
         self,
@@ -60,18 +60,21 @@ class Runner:
         self.weights = Weights(module)
 
     def run(self, plan: Plan) -> Tensor:
-        """The logits (X, V) behind the parts that sample, in their order, then those behind all tokens that are scored.
-        Takes one step of their sequences."""
+        """The logits (X, V) behind the parts that sample and behind each of their guesses, in their order, then those
+        behind all tokens that are scored. Takes one step of their sequences."""
         with torch.inference_mode(), _evaluating(self.module), self.rounded():
             self.cache.copy(plan.copies)
             ids_N, positions_N, rows_X = self._flat(plan)
+            lengths, view = tuple(part.count for part in plan.parts), self._view(plan)
             context = Context(
-                lengths=tuple(part.count for part in plan.parts),
+                lengths=lengths,
                 positions_N=positions_N,
-                cache=self._view(plan),
+                cache=view,
                 forms=self.forms,
                 prompts=tuple(len(part.sequence.request.prompt) for part in plan.parts),
-                narrow=self.forms.narrow(ids_N.shape[0], self.formats),
+                # Each part is as exact as it is alone: steps are steps, however many, and prompts are not steps.
+                narrow=self.forms.narrow(max(lengths), self.formats),
+                apart=view.apart() if isinstance(view, PagedView) else None,
             )
             if not rows_X.shape[0]:
                 x_ND, _ = self.module.hidden(ids_N, context)
@@ -91,11 +94,11 @@ class Runner:
         ids, positions, sampled, scored = [], [], [], []
         for part in plan.parts:
             end, before = part.start + part.count, len(ids)
-            ids += part.sequence.tokens[part.start : end]
+            ids += [*part.sequence.tokens[part.start : end - len(part.guesses)], *part.guesses]
             positions += range(part.start, end)
             scored += [before + place - part.start for place in part.scores]
             if part.samples:
-                sampled.append(len(ids) - 1)
+                sampled += range(len(ids) - 1 - len(part.guesses), len(ids))
         ids_N, positions_N, rows_X = (torch.tensor(one, dtype=torch.long) for one in (ids, positions, sampled + scored))
         return ids_N.to(self.device), positions_N.to(self.device), rows_X.to(self.device)
 

@@ -6,7 +6,7 @@ N tokens of all sequences, end to end · S keys.   Read next: nn/cache.py (what 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from cutaway.base.errors import BadInput
 from cutaway.ops.attend import Bias
 from cutaway.ops.forms import FAST, Forms
+from cutaway.ops.paged import Paged
 from cutaway.ops.visible import Visible
 
 Made = TypeVar("Made")
@@ -62,6 +63,22 @@ class CacheView(Protocol):
         ...
 
 
+class PagesView(CacheView, Protocol):
+    """A view of sequences that bring one token each, and whose rows lie in pages."""
+
+    def placed(self, layer: int, name: str, window: int | None) -> tuple[Tensor, Paged]:
+        """The pages of a stream, and where in them each sequence's rows lie, those of this pass included."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Apart:
+    """A pass's first sequences, and the others."""
+
+    steps: PagesView
+    rest: CacheView
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Memory:
     """What an encoder made of the sources, end to end. `lengths`: rows for each sequence of the pass; 0 where the cache
@@ -79,8 +96,9 @@ class Context:
     see. `prompts`: the prompt length of each, which dynamic NTK fixes its base at. `want`: internals to put in the
     report ("attention", "residual"). `narrow`: what parts compute in between the residual's sums, None for the
     residual's own dtype. `memory`: what cross-attention reads, where this pass brings it (later ones find its keys and
-    values in the cache). `bias`: what self-attention adds to its scores, for a rule of what is seen. `memo` holds what
-    is computed once per pass; it is shared by all layers.
+    values in the cache). `bias`: what self-attention adds to its scores, for a rule of what is seen. `apart`: the cache
+    of the first sequences, where they bring one token each and lie in pages, and that of the others: who can attend to
+    pages where they lie does so. `memo` holds what is computed once per pass; it is shared by all layers.
     """
 
     lengths: tuple[int, ...]
@@ -95,6 +113,7 @@ class Context:
     narrow: torch.dtype | None = None
     memory: Memory | None = None
     bias: Callable[[Visible], Bias] | None = None
+    apart: Apart | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -116,6 +135,17 @@ class Context:
         seen = object.__new__(Context)  # nothing is to be checked: a third of the time of a call with all fields
         seen.__dict__.update(self.__dict__, layer=layer)
         return seen
+
+    def rest(self) -> Context:
+        """The same pass for the sequences that `apart` sets behind the first."""
+        return self.once("rest", self._rest).at(self.layer)
+
+    def _rest(self) -> Context:
+        assert self.apart is not None
+        first = len(self.apart.steps.lengths)
+        told = {"cache": self.apart.rest, "apart": None, "memo": {}, "lengths": self.lengths[first:]}
+        told |= {"positions_N": self.positions_N[first:], "prompts": self.prompts and self.prompts[first:]}
+        return replace(self, **told)
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What `make` returns, computed at most once per pass: rotary tables, masks."""

@@ -26,6 +26,7 @@ from cutaway.ops.dispatch import dispatch_readable, dispatch_sorted
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
 from cutaway.ops.multiply.narrow import narrow, never
 from cutaway.ops.multiply.readable import multiply_readable
+from cutaway.ops.paged import attend_paged_gathered, attend_paged_plainly
 
 
 def activate_readable(x_NF: Tensor, name: str) -> Tensor:
@@ -50,6 +51,7 @@ class Forms:
 
     attend: Form = attend_sdpa
     attend_blocks: Form = attend_blocks_gathered
+    attend_paged: Form = attend_paged_gathered
     rotate: Form = rope.rotate_fast
     rms_norm: Form = norm.rms_norm_fast
     layer_norm: Form = norm.layer_norm_fast
@@ -60,11 +62,18 @@ class Forms:
     narrow: Callable[[int, frozenset[str]], torch.dtype | None] = narrow
     absorb: Callable[[bool], bool] = where_cheaper
 
+    @property
+    def in_pages(self) -> Form | None:
+        """What attends where rows lie in pages; None where they are to be read first, as `attend` is not the usual one:
+        a reader's own attention is what runs."""
+        return self.attend_paged if self.attend is attend_sdpa else None
+
 
 FAST = Forms()
 READABLE = Forms(
     attend=attend_readable,
     attend_blocks=attend_blocks_readable,
+    attend_paged=attend_paged_plainly,
     rotate=rope.rotate_readable,
     rms_norm=norm.rms_norm_readable,
     layer_norm=norm.layer_norm_readable,

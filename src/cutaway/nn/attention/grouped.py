@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cutaway.base.errors import BadInput
 from cutaway.nn.alibi import Alibi
 from cutaway.nn.attention.sinks import doubled, turn
-from cutaway.nn.context import Context
+from cutaway.nn.context import Apart, Context
 from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.linear import Linear
 from cutaway.nn.norms import LayerNorm, RMSNorm
@@ -27,6 +27,7 @@ from cutaway.nn.quantised import Fan
 from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.nn.stream import Stream
 from cutaway.ops.attend import Bias, attention_weights
+from cutaway.ops.choice import Form
 from cutaway.ops.multiply.narrow import scored
 from cutaway.ops.visible import Visible
 
@@ -132,14 +133,44 @@ class GroupedQueryAttention(nn.Module):
         self.key_norm = spec.head_norm.build(spec.head_dim) if spec.head_norm else None
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
-        spec, forms = self.spec, context.forms
         # Angles in bfloat16 would blur positions: against wider tables, `rotate` widens q and k.
         wide = x_ND.dtype if context.narrow is None else torch.float32
         q_NHK, k_NGK, v_NGK = self._heads(x_ND, context, wide)
+        own: Any = self._modules  # as in nn/block.py
+        if self._in_pages(context):
+            y_NHK, report = self._step(q_NHK, k_NGK, v_NGK, context), {}
+        else:
+            y_NHK, report = self._attend(q_NHK, k_NGK, v_NGK, context)
+        return own["out"](y_NHK.flatten(-2).to(x_ND.dtype), context), report
+
+    def _in_pages(self, context: Context) -> bool:
+        """Whether the pass's first sequences attend to pages where they lie: nothing stands between rows and scores."""
+        odd = self.spec.sinks or self.spec.alibi or context.bias or context.prefix or "attention" in context.want
+        return context.apart is not None and context.forms.in_pages is not None and not odd
+
+    def _step(self, q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, context: Context) -> Tensor:
+        """The first sequences' one query each, all at once; then the others."""
+        steps, attend_paged = cast(Apart, context.apart).steps, cast(Form, context.forms.in_pages)
+        first, window = len(steps.lengths), self.spec.window
+        steps.append(context.layer, "key", k_NGK[:first], (1,) * first)
+        steps.append(context.layer, "value", v_NGK[:first], (1,) * first)
+        keys_PCGK, paged = steps.placed(context.layer, "key", window)
+        values_PCGK, _ = steps.placed(context.layer, "value", window)
+        q_BHK = q_NHK[:first].to(keys_PCGK.dtype)
+        y_NHK = attend_paged(q_BHK, keys_PCGK, values_PCGK, paged, scale=self.scale, softcap=self.spec.softcap)
+        if first == q_NHK.shape[0]:
+            return y_NHK
+        rest_NHK, _ = self._attend(q_NHK[first:], k_NGK[first:], v_NGK[first:], context.rest())
+        return torch.cat((y_NHK, rest_NHK.to(y_NHK.dtype)))
+
+    def _attend(self, q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
+        """Each query's mean of the values that it sees; keys and values are kept."""
+        spec, forms = self.spec, context.forms
+        wide = q_NHK.dtype if context.narrow is None else torch.float32
         (k_SGK, v_SGK), see = context.extend(window=spec.window, sinks=spec.sinks, key=k_NGK, value=v_NGK)
         if spec.rope is not None and spec.sinks:
             q_NHK, k_SGK = turn(q_NHK, k_SGK, see, spec.rope, context, wide)
-        dtype = scored(len(x_ND), context.narrow, k_SGK.dtype)  # else a cache keeps its own precision
+        dtype = scored(len(q_NHK), context.narrow, k_SGK.dtype)  # else a cache keeps its own precision
         q_NHK, k_SGK, v_SGK = q_NHK.to(dtype), k_SGK.to(dtype), v_SGK.to(dtype)
         dropout = spec.dropout if self.training else 0.0
         told = self._told(see, context)
@@ -147,8 +178,7 @@ class GroupedQueryAttention(nn.Module):
         report = {}
         if "attention" in context.want:
             report["entropy_NH"] = entropy(q_NHK, k_SGK, see, scale=self.scale, softcap=spec.softcap, **told)
-        own: Any = self._modules  # as in nn/block.py
-        return own["out"](y_NHK.flatten(-2).to(x_ND.dtype), context), report
+        return y_NHK, report
 
     def _heads(self, x_ND: Tensor, context: Context, wide: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (N, H, K), keys and values (N, G, K); queries and keys normed and turned."""
