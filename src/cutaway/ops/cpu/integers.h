@@ -75,6 +75,12 @@ static inline Lanes same_four(const int8_t *x) {
 // TAKEN is what `add` takes off every weight by the way; the caller takes off the rest of its centre in `start`.
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 
+#if defined(__AVXVNNI__)
+static inline __m256i four_products(__m256i sum, __m256i w, __m256i x) { return _mm256_dpbusd_avx_epi32(sum, w, x); }
+#elif !defined(__AVX512F__)  // the same instruction as AVX-512 spells it: how this half is tested on a CPU without AVX-VNNI
+static inline __m256i four_products(__m256i sum, __m256i w, __m256i x) { return _mm256_dpbusd_epi32(sum, w, x); }
+#endif
+
 template <int bits> struct Dot {
     static constexpr int TAKEN = 0;
     Lanes running;
@@ -83,8 +89,8 @@ template <int bits> struct Dot {
     inline void add(Lanes w, Lanes x) { running.v = _mm512_dpbusd_epi32(running.v, w.v, x.v); }
 #else
     inline void add(Lanes w, Lanes x) {
-        running.low = _mm256_dpbusd_avx_epi32(running.low, w.low, x.low);
-        running.high = _mm256_dpbusd_avx_epi32(running.high, w.high, x.high);
+        running.low = four_products(running.low, w.low, x.low);
+        running.high = four_products(running.high, w.high, x.high);
     }
 #endif
     inline Lanes sums(Lanes) const { return running; }
