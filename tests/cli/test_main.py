@@ -12,8 +12,8 @@ import typer
 from cutaway import __version__
 from cutaway.base.errors import BadInput, MissingExtra, NotFound
 from cutaway.cli import threads
-from cutaway.cli.deferred import Entry
-from cutaway.cli.main import COMMANDS, main
+from cutaway.cli.deferred import Deferred, Entry
+from cutaway.cli.main import COMMANDS, command_line, main
 
 
 @pytest.fixture
@@ -58,6 +58,17 @@ def test_help_and_models_leave_torch_and_rich_progress_alone():
 def test_every_command_is_there():
     for name, entry in COMMANDS.items():
         assert callable(getattr(import_module(entry.module), entry.function)), name
+
+
+def test_no_command_has_two_options_of_one_name():
+    """An option's value is kept by its name: `--threads 1` once was the number of experts, too."""
+    for name, command in command_line().commands.items():
+        if not isinstance(command, Deferred):
+            continue
+        real = command.real()
+        for one in getattr(real, "commands", {name: real}).values():
+            names = [parameter.name for parameter in one.params]
+            assert len(set(names)) == len(names), f"{name} {one.name}: {names}"
 
 
 def test_version(capsys):
@@ -181,7 +192,7 @@ def test_a_billion_threads_are_refused_before_the_system_ends_us(capsys):
 
 def test_a_reader_that_leaves_is_no_error():
     code = "import sys; from cutaway.cli.main import main, COMMANDS\n" + (
-        "import types; from cutaway.cli.deferred import Entry; from cutaway.cli.console import Column, show_table\n"
+        "import types; from cutaway.cli.deferred import Deferred, Entry; from cutaway.cli.console import Column, show_table\n"
         "module = types.ModuleType('many')\n"
         "def run():\n"
         "    for _ in range(200): show_table((Column(title='x'),), [('y' * 999,)] * 9)\n"

@@ -72,7 +72,7 @@ def _show_version(value: bool) -> None:
 @app.callback(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 def _start(
     context: typer.Context,
-    count: Annotated[
+    shared_threads: Annotated[
         int | None,
         typer.Option(
             "--threads",
@@ -95,7 +95,7 @@ def command_line() -> Any:
     """The group of all commands, none of them imported."""
     group: Any = typer.main.get_command(app)
     # The same option again after the command, where people look for it; only its callback sees the value.
-    shared = [parameter for parameter in typer.main.get_command(app).params if parameter.name == "count"]
+    shared = [parameter for parameter in typer.main.get_command(app).params if parameter.name == "shared_threads"]
     for parameter in shared:
         parameter.expose_value = False
     for name, entry in COMMANDS.items():
