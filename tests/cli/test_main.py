@@ -192,7 +192,7 @@ def test_a_billion_threads_are_refused_before_the_system_ends_us(capsys):
 
 def test_a_reader_that_leaves_is_no_error():
     code = "import sys; from cutaway.cli.main import main, COMMANDS\n" + (
-        "import types; from cutaway.cli.deferred import Deferred, Entry; from cutaway.cli.console import Column, show_table\n"
+        "import types; from cutaway.cli.deferred import Entry; from cutaway.cli.console import Column, show_table\n"
         "module = types.ModuleType('many')\n"
         "def run():\n"
         "    for _ in range(200): show_table((Column(title='x'),), [('y' * 999,)] * 9)\n"
