@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from cutaway.base.errors import CutawayError
+from cutaway.infer.ask import Ask
 from cutaway.serve.app import application
 from cutaway.serve.bounds import Bounds
 from cutaway.serve.roster import Roster
@@ -62,7 +63,7 @@ def test_what_cannot_finish_is_returned_as_far_as_it_is(language):
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.url}/health")
     with pytest.raises(CutawayError):
-        server.server.desk.roster.speakers[0].service.ask(None, print)
+        server.server.desk.roster.speakers[0].service.ask(Ask(prompt=(1,)), print)
 
 
 def test_a_port_is_free_again_at_once(language):
@@ -109,6 +110,7 @@ def files(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.proof  # three processes that each import torch
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
 def test_signals_end_it_and_a_kill_leaves_nothing_broken(root, tmp_path):
     """One process after the other on one port: killed in the middle of an answer, then told to end, then Ctrl-C."""
