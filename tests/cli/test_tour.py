@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cutaway.base.errors import NotFound
-from cutaway.cli import lesson, machine, measure, own_part
+from cutaway.cli import crowd, lesson, machine, measure, own_part
 from cutaway.cli import tour as module
 from cutaway.cli.main import main
 from cutaway.cli.streaming import Reading
@@ -33,6 +33,9 @@ def ready(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MOST_TOKENS", 6)
     monkeypatch.setattr(corpora, "located", lambda name: str(tmp_path / "no corpus"))
     monkeypatch.setattr(own_part, "_verdict", lambda folder, name, text, threads: f"{name}: judged")
+    alone = crowd.Round(answers=("a",), tokens=4, seconds=1.0, pages=3, shared=0, hits=0, found=0)
+    many = crowd.Round(answers=("b",) * 8, tokens=32, seconds=2.0, pages=9, shared=2, hits=8, found=256)
+    monkeypatch.setattr(crowd, "_served", lambda language, say: ("http://127.0.0.1:1", [alone, many]))
     monkeypatch.setattr(own_part, "_answer", lambda *given: Reading())
     monkeypatch.setattr(lesson, "_learn", lambda folder, say: ("xqz", "words", "'Tis the east.", 7))
     monkeypatch.chdir(tmp_path)
@@ -47,6 +50,7 @@ def test_the_whole_tour(ready, capsys):
     places = [out.index(title) for title in titles]
     assert places == sorted(places)
     assert out.count("\n> ") == 5 and "> What is the capital of France?\n" in out
+    assert "8 at once come 4.0 times as fast as one" in " ".join(out.split())
     assert "tokens/s" in out and "GB/s" in out and str(ready / "cutaway-tour.html") in out.replace("\n", "")
     page = (ready / "cutaway-tour.html").read_text(encoding="utf-8")
     for text in ("What is the capital of France?", "用中文介绍一下你自己。", "blocks.0-2", "<svg", "cutaway chat"):

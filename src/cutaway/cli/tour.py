@@ -43,6 +43,8 @@ GO_ON = (
     ("cutaway explain", "what each part is, with its equation, paper and cost"),
     (f"cutaway generate {MODEL} - < FILE", "continue a text"),
     ("cutaway train nano", "train a small model from raw text, in about three minutes"),
+    (f"cutaway serve {MODEL}", "serve it to any program that speaks OpenAI's API"),
+    (f"cutaway profile {MODEL}", "where the time of a step goes, part by part"),
     ("cutaway doctor", "what this machine can do"),
 )
 
@@ -273,6 +275,13 @@ def put_in_a_part(visit: Visit) -> None:
     visit.sections += [section] if section is not None else []
 
 
+def serve_it(visit: Visit) -> None:
+    from cutaway.cli.crowd import crowd
+
+    section = crowd(visit.model, _say)
+    visit.sections += [section] if section is not None else []
+
+
 def train_one(visit: Visit) -> None:
     from cutaway.cli.lesson import lesson
 
@@ -300,6 +309,7 @@ STOPS: tuple[Stop, ...] = (
     Stop(title="Talk with it", see=ask),
     Stop(title="How fast, and what bounds it", see=measure_bound),
     Stop(title="Look inside while it reads", see=look_inside),
+    Stop(title="Serve it to many at once", see=serve_it),
     Stop(title="Put a part of your own into it", see=put_in_a_part),
     Stop(title="Train a small one from raw text, and talk to it", see=train_one),
 )
