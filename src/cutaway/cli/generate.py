@@ -27,6 +27,7 @@ from cutaway.cli.options import (
     Weights,
     changed,
 )
+from cutaway.cli.speculation import Speculate, check_speculate, in_words, plain, proposer_of
 from cutaway.cli.streaming import Reading, follow
 from cutaway.infer.decoding import Decoding
 
@@ -59,6 +60,7 @@ def generate(
     attend: Attend = None,
     weights: Weights = None,
     cache: Cache = None,
+    speculate: Speculate = None,
 ) -> None:
     """Continue a text.
 
@@ -76,6 +78,7 @@ def generate(
         stop=tuple(stop or ()),
     )
     decoding = changed(decoding, " ".join(more or ()))
+    check_speculate(speculate)
     text = read_text(prompt)
     language = open_model(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
     from cutaway.infer.seq2seq import Seq2Seq
@@ -83,20 +86,27 @@ def generate(
     if isinstance(language, Seq2Seq):
         if chat:
             raise BadInput("an encoder-decoder has no chat template", source="--chat")
+        if speculate is not None:
+            raise BadInput("only a decoder's tokens are guessed at", source="--speculate")
         _rewrite(language, model, text, decoding, beams, as_json)
         return
     if beams != 1:
         raise BadInput("only an encoder-decoder searches with beams", source="--beams")
     ids = language.encode([{"role": "user", "content": text}] if chat else text)
-    reading = Reading()
+    reading, proposer = Reading(), proposer_of(context, speculate)
+    guesses = {} if proposer is None else {"proposer": proposer}
     show = (lambda new: None) if as_json else console.write
-    follow(lambda: language.stream(ids, **vars(decoding)), show, reading)
+    follow(lambda: language.stream(ids, **guesses, **vars(decoding)), show, reading)
+    told = reading.pieces[-1].speculated if reading.pieces else None
     if as_json:
-        console.show_json({"model": model, "prompt_tokens": ids, **reading.plain()})
+        speculated = {} if told is None else {"speculated": plain(told)}
+        console.show_json({"model": model, "prompt_tokens": ids, **reading.plain(), **speculated})
         return
     if not reading.text.endswith("\n"):
         console.write("\n")
     console.say(reading.usage)
+    if told is not None:
+        console.say(in_words(told))
 
 
 def _rewrite(language: Seq2Seq, model: str, text: str, decoding: Decoding, beams: int, as_json: bool) -> None:
@@ -106,6 +116,7 @@ def _rewrite(language: Seq2Seq, model: str, text: str, decoding: Decoding, beams
     ids = language.encode(text)
     answer = language.generate(ids, max_tokens=decoding.max_tokens, beams=beams)
     if as_json:
-        console.show_json({"model": model, "prompt_tokens": ids, **vars(answer)})
+        told = {name: value for name, value in vars(answer).items() if name != "speculated"}  # nobody guesses
+        console.show_json({"model": model, "prompt_tokens": ids, **told})
     else:
         console.write(answer.text + "\n")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from cutaway.infer.speculated import Speculated
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -15,23 +17,26 @@ FinishReason = Literal["stop", "length"]
 class Piece:
     """One generated token. `text` may be empty (half a character, or what may become a stop text) or hold more than
     this token's own. `logprob` is of the model's own distribution, before penalty and temperature. Only the last piece
-    has a `finish_reason`."""
+    has a `finish_reason`, and where somebody guessed, what came of it."""
 
     text: str
     token: int
     logprob: float
     finish_reason: FinishReason | None = None
+    speculated: Speculated | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """`tokens`: the new ids, an end-of-turn token included; `logprobs` in nats, one a token, of the model's own
-    distribution; "stop": the model or a stop text ended it, "length": max_tokens or the context's end did."""
+    distribution; "stop": the model or a stop text ended it, "length": max_tokens or the context's end did;
+    `speculated`: what came of guesses, where there were any to be."""
 
     text: str
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
+    speculated: Speculated | None = None
 
 
 class StopText:

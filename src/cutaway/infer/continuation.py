@@ -1,15 +1,17 @@
 """One sequence being read and written: the model, its cache, and the ids that the cache holds.
 
-N new tokens · V vocabulary.   Read next: infer/language.py, nn/cache.py
+N new tokens · X of them whose logits are asked for · V vocabulary.   Read next: infer/language.py, nn/cache.py
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from cutaway.infer.kernel_steps import KernelSteps
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.cache import CacheError
 from cutaway.nn.context import Context
@@ -22,7 +24,8 @@ ROOM = 4096  # most tokens to make room for before they come: who asks for a bil
 
 
 class Continuation:
-    """`feed` takes ids in and gives the logits behind the last; `rewind` keeps what a new prompt shares."""
+    """`feed` takes ids in and gives the logits behind the last; `rewind` keeps what a new prompt shares. `attempt`
+    takes in guesses too, of which `back` takes back the last."""
 
     def __init__(
         self,
@@ -36,10 +39,14 @@ class Continuation:
         self.module, self.forms, self.dtype, self.device, self.kept = module, forms, dtype, device, kept
         linear = [part.packed.format.name for part in module.modules() if isinstance(part, QuantisedLinear)]
         self.formats = frozenset(linear if device.type == "cpu" and dtype == torch.float32 else ())
+        # Whether some of what is held is a state, which cannot be cut.
+        self.stateful = any(stream.per == "sequence" for kept in module.spec.streams() for stream in kept)
+        self.steps = KernelSteps.of(module, forms)  # what runs passes of a few tokens where our kernels do, or None
         self._start(room=256)
 
     def _start(self, room: int) -> None:
         self.ids: list[int] = []
+        self._mark: Any = (0, None)  # where a state stood when the last attempt began: tokens, and the cache's mark
         self.prompt = 0  # tokens of the prompt, where dynamic NTK fixes its base
         self.cache = contiguous(
             self.module.spec.streams(),
@@ -73,19 +80,48 @@ class Continuation:
         ropes = [getattr(block.mixer, "rope", None) for block in self.module.spec.blocks]
         return any(isinstance(rope.scaling, DynamicNtk) for rope in ropes if rope is not None)
 
-    @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> Tensor:
         """Takes in the ids (at least one); returns the logits (V,) of what comes next."""
+        return self._pass(ids, 1)[0]
+
+    def attempt(self, ids: Sequence[int], guesses: Sequence[int]) -> Tensor:
+        """Takes in the ids (at least one), then the guesses, in one pass; returns the logits (X, V) behind the last of
+        the ids and behind each guess."""
+        if guesses and self.stateful:
+            self._mark = len(self.ids), self.cache.snapshot(0)
+        return self._pass([*ids, *guesses], 1 + len(guesses))
+
+    def back(self, count: int) -> list[int]:
+        """Forgets the last `count` ids, of the guesses of the last attempt. Returns those that are to be taken in again
+        with the next: a state goes back to where the attempt began, however many guesses were right."""
+        end, again = len(self.ids) - count, []
+        if count and self.stateful:
+            began, mark = self._mark
+            self.cache.restore(0, mark)
+            end, again = began, self.ids[began:end]
+        elif count:
+            self.cache.truncate(0, end)
+        del self.ids[end:]
+        return again
+
+    @torch.inference_mode()
+    def _pass(self, ids: Sequence[int], last: int) -> Tensor:
+        if self.steps is not None and self.steps.takes(len(ids), self.cache):
+            logits_XV = self.steps.run(ids, last, lambda: self._context(len(ids)))
+            self.ids += ids
+            return logits_XV
+        rows_X = torch.arange(len(ids) - last, len(ids), device=self.device) if len(ids) > last else None
         ids_N = torch.tensor(ids, device=self.device)
-        context = Context.of(
-            (len(ids),),
+        logits_XV, _ = self.module(ids_N, self._context(len(ids)), rows_X)
+        self.ids += ids
+        return logits_XV
+
+    def _context(self, count: int) -> Context:
+        return Context.of(
+            (count,),
             cache=self.cache,
             device=self.device,
             forms=self.forms,
             prompts=(self.prompt,),
-            narrow=self.forms.narrow(len(ids), self.formats),
+            narrow=self.forms.narrow(count, self.formats),
         )
-        last = ids_N.new_tensor([len(ids) - 1]) if len(ids) > 1 else None
-        logits_1V, _ = self.module(ids_N, context, last)
-        self.ids += ids
-        return logits_1V[0]

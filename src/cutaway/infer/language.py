@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,18 @@ from torch import Tensor
 
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.base.names import did_you_mean
+from cutaway.infer.acceptance import Choosing, Sampler
 from cutaway.infer.answer import Answer, FinishReason, Piece, StopText
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.decoding import Decoding
+from cutaway.infer.early_exit import Confident, Leaving
 from cutaway.infer.embedding import Pooling, embed
 from cutaway.infer.prompted import Prompted
-from cutaway.infer.rules import ruled
+from cutaway.infer.proposers import Proposer
 from cutaway.infer.sampler import choose
 from cutaway.infer.searches import Search
 from cutaway.infer.searching import searched
+from cutaway.infer.speculate import Speculation, written
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.models.encoder import Encoder, EncoderModel
 from cutaway.nn.context import Context
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
 MUTE = "is an encoder: it turns texts to vectors (embed), it writes none"
 
 Prompt = str | Sequence[dict[str, Any]] | Sequence[int]
-Sampler = Callable[[Tensor, Decoding, random.Random, Sequence[int]], int]  # as `choose`
 
 
 class Language:
@@ -120,30 +122,39 @@ class Language:
             raise BadInput(f"the prompt has {len(ids)} tokens, the model's context {self.spec.length}", field="prompt")
         return ids
 
-    def continuation(self) -> Continuation:
-        """A cache to hand to several `stream` calls: what a prompt shares with the one before is not read again."""
+    def continuation(self, exits: Confident | None = None) -> Continuation:
+        """A cache to hand to several `stream` calls: what a prompt shares with the one before is not read again.
+        `exits`: tokens may leave the blocks early, where the model is sure of the next."""
         module = self._decoder()
         self._refuse_meta()
         self.check_weights()
-        return Continuation(module, self.forms, dtype=self.dtype, device=self.device, kept=self.kept)
+        told: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "kept": self.kept}
+        return Leaving(module, self.forms, exits, **told) if exits else Continuation(module, self.forms, **told)
 
-    def generate(self, prompt: Prompt, *, held: Continuation | None = None, **options: Any) -> Answer:
+    def generate(
+        self, prompt: Prompt, *, held: Continuation | None = None, proposer: Proposer | None = None, **options: Any
+    ) -> Answer:
         """The whole answer. `options` are the fields of `Decoding`: max_tokens, temperature (0), top_k, top_p, seed,
-        stop and more. Raises BadInput for an impossible prompt or option."""
-        pieces = list(self.stream(prompt, held=held, **options))
+        stop and more. `proposer`: who guesses at several tokens at a time (infer/proposers.py); the answer is drawn as
+        without. Raises BadInput for an impossible prompt or option."""
+        pieces = list(self.stream(prompt, held=held, proposer=proposer, **options))
         return Answer(
             text="".join(piece.text for piece in pieces),
             tokens=tuple(piece.token for piece in pieces),
             logprobs=tuple(piece.logprob for piece in pieces),
             finish_reason=(pieces[-1].finish_reason if pieces else None) or "length",
+            speculated=pieces[-1].speculated if pieces else None,
         )
 
-    def stream(self, prompt: Prompt, *, held: Continuation | None = None, **options: Any) -> Iterator[Piece]:
+    def stream(
+        self, prompt: Prompt, *, held: Continuation | None = None, proposer: Proposer | None = None, **options: Any
+    ) -> Iterator[Piece]:
         """The answer piece by piece, one a token. Arguments as `generate`; they are checked before the first piece."""
         self._decoder()
         decoding = _decoding(options)
         ids = self.encode(prompt)
-        return self._stream(ids, decoding, held or self.continuation())
+        speculation = Speculation.of(proposer, self) if proposer else None
+        return self._stream(ids, decoding, held or self.continuation(), speculation)
 
     def search(self, prompt: Prompt, how: Search, **options: Any) -> list[Answer]:
         """The answers that `how` finds (BeamSearch, ContrastiveSearch, BestOf), best first. `options` as `generate`'s;
@@ -179,36 +190,32 @@ class Language:
         if self.device.type == "meta":
             raise BadInput("a model on the meta device has shapes and no numbers", source=self.source, field="device")
 
-    def _stream(self, ids: list[int], decoding: Decoding, held: Continuation) -> Iterator[Piece]:
+    def _stream(
+        self, ids: list[int], decoding: Decoding, held: Continuation, speculation: Speculation | None
+    ) -> Iterator[Piece]:
         # The last token is never fed, so a prompt that fills the context still gets one token.
         limit = min(decoding.max_tokens, self.spec.length - len(ids) + 1)
         if limit <= 0:
             return
         ends = self.tokenizer.eos_ids if self.tokenizer else frozenset()
         text = self.tokenizer.detokenizer() if self.tokenizer else None
-        stops = StopText(decoding.stop)
-        draw = random.Random(decoding.seed)
-        logits_V = held.feed(held.rewind(ids, room=len(ids) + limit))
-        seen = list(ids)
-        for count in range(1, limit + 1):
-            self._refuse_nan(logits_V)
-            with torch.inference_mode():
-                token = self.sampler(ruled(logits_V, decoding, seen, len(ids), ends), decoding, draw, seen)
-                logprob = float(logits_V[token].float() - logits_V.float().logsumexp(0))
-            seen.append(token)
+        stops, draw = StopText(decoding.stop), random.Random(decoding.seed)
+        choosing = Choosing(decoding=decoding, draw=draw, prompt=len(ids), ends=ends, sampler=self.sampler)
+        tokens = written(held, ids, choosing, limit=limit, sound=self._refuse_nan, speculation=speculation)
+        for count, (token, logprob) in enumerate(tokens, 1):
             finish: FinishReason | None = "stop" if token in ends else None
             new = stops.push(text.push(token)) if text and finish is None else ""
             finish = "stop" if stops.hit else finish or ("length" if count == limit else None)
             if finish and text and not stops.hit:
                 # An answer cut inside a character leaves bytes that are none: half a character is never shown.
                 new += stops.push(text.flush().rstrip("\ufffd")) + stops.flush()
-            yield Piece(text=new, token=token, logprob=logprob, finish_reason=finish)
+            told = speculation.told if finish and speculation else None
+            yield Piece(text=new, token=token, logprob=logprob, finish_reason=finish, speculated=told)
             if finish:
                 return
-            logits_V = held.feed([token])
 
-    def _refuse_nan(self, logits_V: Tensor) -> None:
-        least, most = torch.aminmax(logits_V)  # NaN is both; a look at all of them would take ten times as long
+    def _refuse_nan(self, logits_XV: Tensor) -> None:
+        least, most = torch.aminmax(logits_XV)  # NaN is both; a look at all of them would take ten times as long
         if not (math.isfinite(least) and math.isfinite(most)):
             self._sound = False  # they may have been changed since
             self.check_weights()

@@ -100,8 +100,8 @@ class DecoderModel(nn.Module):
         x_ND, report = self.hidden(ids_N, context)
         return self.logits(x_ND if rows_X is None else x_ND[rows_X], context), report
 
-    def hidden(self, ids_N: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
-        """The residual (N, D) behind the last block."""
+    def entered(self, ids_N: Tensor, context: Context) -> Tensor:
+        """The residual (N, D) before the first block."""
         x_ND = self.embedding(ids_N)
         if self.spec.embedding_scale is not None:
             # In the table's own precision, as the Gemmas were trained.
@@ -110,7 +110,11 @@ class DecoderModel(nn.Module):
             x_ND = x_ND + self.positions(context.positions_N).to(x_ND.dtype)
         if self.spec.dropout and self.training:
             x_ND = F.dropout(x_ND, self.spec.dropout)
-        x_ND, reports = through(self.blocks, x_ND, context)
+        return x_ND
+
+    def hidden(self, ids_N: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
+        """The residual (N, D) behind the last block."""
+        x_ND, reports = through(self.blocks, self.entered(ids_N, context), context)
         if context.cache is not None:
             context.cache.advance(context.lengths)
         return x_ND, reports
