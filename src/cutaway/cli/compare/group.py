@@ -14,6 +14,7 @@ from cutaway.cli.compare.length import length
 from cutaway.cli.compare.measuring import HELP
 from cutaway.cli.compare.norms import norms
 from cutaway.cli.compare.positions import positions
+from cutaway.cli.compare.precision import precision
 from cutaway.cli.compare.tokenizers import tokenizers
 from cutaway.cli.console import results
 
@@ -34,4 +35,5 @@ app.command(context_settings=HELP)(norms)
 app.command(context_settings=HELP)(activations)
 app.command(context_settings=HELP)(experts)
 app.command(context_settings=HELP)(length)
+app.command(context_settings=HELP)(precision)
 app.command(context_settings=HELP)(tokenizers)

@@ -14,6 +14,7 @@ from cutaway.lab.compare.experts import ExpertComparison
 from cutaway.lab.compare.length import LengthComparison
 from cutaway.lab.compare.norms import Deep, NormComparison
 from cutaway.lab.compare.positions import PositionComparison
+from cutaway.lab.compare.precision import PrecisionComparison
 from cutaway.lab.compare.probes import Passkey, Probing, Recall
 from cutaway.lab.compare.subject import Subject
 from cutaway.lab.compare.training import Setting
@@ -25,6 +26,7 @@ COMPARISONS = (
     LengthComparison,
     NormComparison,
     PositionComparison,
+    PrecisionComparison,
 )
 INNER = (AttentionTraining, Deep, Passkey, Probing, Recall, Setting, Subject)
 VALUES = MappingProxyType({one.__name__: one for one in (*COMPARISONS, *INNER)})

@@ -1,0 +1,89 @@
+"""A model with its matrices, or its keys and values, in one precision: bytes, perplexity, and tokens a second.
+
+Perplexity is that of passages read EIGHT tokens at a time behind a cache: products of few rows go through the kernels
+that write text, and keys and values come back from the cache as they were kept. Writing: one token after another
+behind a prompt, by the median of their times; reading: the prompt in one pass.
+Run as a module it does so in a process of its own.   Read next: lab/checks/perplexity.py, lab/compare/precision.py
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+
+import torch
+
+from cutaway.base.errors import BadInput
+from cutaway.infer.language import Language
+from cutaway.infer.load import load
+from cutaway.lab.anatomy import anatomy
+from cutaway.lab.checks.perplexity import perplexity
+from cutaway.lab.compare.alone import answer
+from cutaway.lab.compare.comparison import Figures
+from cutaway.lab.compare.passages import passages
+from cutaway.models.decoder import Decoder
+from cutaway.nn.narrow_cache import narrow_streams
+from cutaway.nn.quantised import QuantisedEmbedding, QuantisedLinear
+
+EIGHT = 8
+PROMPT, TOKENS, STEADY = 64, 48, 4  # tokens read, written, and of those the first that are not counted
+READINGS = 5
+BEHIND = 1024  # tokens behind which the cache's bytes are told
+
+
+def measure(
+    model: str,
+    text: str,
+    weights: str | None,
+    cache: str | None,
+    *,
+    count: int,
+    length: int,
+    threads: int | None = None,
+) -> Figures:
+    """The model of this name with `weights` and `cache` as `load` takes them (None: as they are), over `count` passages
+    of `length` tokens. Raises BadInput for what is no decoder with a tokenizer."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    language = load(model, device="cpu", weights=weights, cache=cache)
+    if not isinstance(language, Language) or not isinstance(language.spec, Decoder) or language.tokenizer is None:
+        raise BadInput("is no decoder with a tokenizer", source=model)
+    language.check_weights()
+    ids_BT = passages(language.tokenizer, text, count, length)
+    losses = [math.log(perplexity(language, ids_T.tolist(), EIGHT)) for ids_T in ids_BT]
+    streams = narrow_streams(language.spec.streams(), language.kept)
+    behind = min(BEHIND, language.spec.length)
+    kept = sum(stream.bytes(behind, language.dtype) for layer in streams for stream in layer)
+    root = anatomy(language.module, length=behind)
+    parts = [part for part in language.module.modules() if isinstance(part, QuantisedLinear | QuantisedEmbedding)]
+    return {
+        "weight_bytes": root.bytes,
+        "parameters": root.parameters,
+        "formats": sorted({part.packed.format.name for part in parts}) or [str(language.dtype).removeprefix("torch.")],
+        "cache_bytes": kept / behind,
+        "perplexity": math.exp(statistics.mean(losses)),
+        **_speed(language, ids_BT[0].tolist()),
+    }
+
+
+def _speed(language: Language, ids: list[int]) -> Figures:
+    """Tokens a second, reading a prompt and writing behind it."""
+    prompt, reads = (ids * (1 + PROMPT // len(ids)))[:PROMPT], []
+    held = language.continuation()
+    for _ in range(READINGS):
+        held = language.continuation()
+        fed = held.rewind(prompt, room=PROMPT + TOKENS + STEADY)
+        start = time.perf_counter()
+        logits_V = held.feed(fed)
+        reads.append(time.perf_counter() - start)
+    writes = []
+    for _ in range(TOKENS + STEADY):
+        start = time.perf_counter()
+        logits_V = held.feed([int(logits_V.argmax())])
+        writes.append(time.perf_counter() - start)
+    return {"read_per_second": PROMPT / min(reads), "write_per_second": 1 / statistics.median(writes[STEADY:])}
+
+
+if __name__ == "__main__":
+    answer(measure)
