@@ -23,6 +23,11 @@ PROMPT = [5, 17, 3, 80, 44, 1, 9]
 pytestmark = pytest.mark.skipif(kernels().library is None, reason=f"no kernels: {kernels().why}")
 
 
+def no_context(count: int) -> Context:
+    """For modules of which torch runs nothing."""
+    raise AssertionError("torch was asked for a part")
+
+
 class Pair:
     """The same text through torch and through kernels, each with a cache of its own."""
 
@@ -43,8 +48,8 @@ class Pair:
     @torch.inference_mode()
     def kernels(self, ids, last):
         cache = self.caches[1]
-        assert self.steps.takes(len(ids), cache)
-        return self.steps.run(ids, last, lambda: Context.of((len(ids),), cache=cache, forms=self.forms))
+        assert self.steps.takes(len(ids), last, cache)
+        return self.steps.run(ids, last, lambda count: Context.of((count,), cache=cache, forms=self.forms))
 
     def both(self, ids, last=1):
         right, found = self.plainly(ids, self.caches[0])[-last:], self.kernels(ids, last)
@@ -94,6 +99,14 @@ def test_int8_activations_are_those_of_the_products_alone(family):
         assert not torch.equal(found, right)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma", "latent"])
+def test_a_prompt_goes_piece_by_piece(family):
+    """Of any length: 64, 32, and at most 16 tokens at a time, logits behind the last alone."""
+    for length in (17, 33, 64, 101):
+        pair = Pair(decoder(family))
+        pair.close([pair.close([(7 * i) % 96 for i in range(length)])])
+
+
 def test_guesses_are_taken_back():
     pair = Pair(decoder("llama"))
     pair.close([1, 2, 3, 4], 4)
@@ -136,11 +149,11 @@ def test_keys_and_values_kept_in_half(dtype):
     cache, exact = ContiguousCache(streams), Pair(module)
     with torch.inference_mode():
         steps = exact.steps
-        assert steps.takes(7, cache)
-        steps.run(PROMPT, 1, Context)
+        assert steps.takes(7, 1, cache)
+        steps.run(PROMPT, 1, no_context)
         assert cache.rows(0, "key")[0].buffer.dtype == dtype and cache.lengths == (7,)
-        assert steps.takes(1, cache)
-        found, right = steps.run([3], 1, Context), exact.plainly([3], exact.caches[0])
+        assert steps.takes(1, 1, cache)
+        found, right = steps.run([3], 1, no_context), exact.plainly([3], exact.caches[0])
     # Each key and value is rounded once: by up to 1/256 of itself in bfloat16.
     assert ((found - right).abs().amax() / right.std()) < 0.1
 
@@ -150,13 +163,13 @@ def test_what_it_does_not_take(monkeypatch):
     steps = KernelSteps.of(module, KERNELS)
     assert steps is not None
     streams = module.spec.streams()
-    assert not steps.takes(0, ContiguousCache(streams)) and not steps.takes(17, ContiguousCache(streams))
-    assert not steps.takes(1, ContiguousCache(streams, sequences=2))
-    assert not steps.takes(1, contiguous(streams, torch.int8, dtype=torch.float32))
-    assert not steps.takes(1, None)
-    assert steps.takes(1, ContiguousCache(streams))
+    assert not steps.takes(0, 1, ContiguousCache(streams)) and not steps.takes(17, 2, ContiguousCache(streams))
+    assert not steps.takes(1, 1, ContiguousCache(streams, sequences=2))
+    assert not steps.takes(1, 1, contiguous(streams, torch.int8, dtype=torch.float32))
+    assert not steps.takes(1, 1, None)
+    assert steps.takes(1, 1, ContiguousCache(streams))
     module.train()
-    assert not steps.takes(1, ContiguousCache(streams))
+    assert not steps.takes(1, 1, ContiguousCache(streams))
 
 
 def test_a_form_of_the_readers_own_runs_as_it_is(monkeypatch):

@@ -106,8 +106,8 @@ class Continuation:
 
     @torch.inference_mode()
     def _pass(self, ids: Sequence[int], last: int) -> Tensor:
-        if self.steps is not None and self.steps.takes(len(ids), self.cache):
-            logits_XV = self.steps.run(ids, last, lambda: self._context(len(ids)))
+        if self.steps is not None and self.steps.takes(len(ids), last, self.cache):
+            logits_XV = self.steps.run(ids, last, self._context)
             self.ids += ids
             return logits_XV
         rows_X = torch.arange(len(ids) - last, len(ids), device=self.device) if len(ids) > last else None

@@ -99,7 +99,8 @@ class Plan:
                 self._feed(block)
             else:
                 self._torch(layer, block.feed, block.feed_norms)
-        self._head()
+        if last:
+            self._head()
         self.pointers = self.where()
 
     @property
@@ -308,7 +309,7 @@ class Plan:
     def _parts(self, heads: int, width: int) -> Parts:
         key = (f"parts {heads}", width)
         if key not in self._memory:
-            self._memory[key] = Parts(max(2, spans_for(self.rows, self.room)), self.rows, heads, width)
+            self._memory[key] = Parts(spans_for(self.rows, self.room), self.rows, heads, width)
         return self._memory[key]
 
     def _places(self, window: int | None) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from cutaway.models.decoder import DecoderModel
 from cutaway.nn.block import BlockModule
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
+from cutaway.nn.narrow_cache import NarrowCache
 from cutaway.nn.rows import Rows
 from cutaway.ops.cpu.build import library
 from cutaway.ops.cpu.cache import Cache, Store
@@ -34,7 +35,9 @@ FIRST_ROOM = 1024
 class KernelSteps:
     """Runs passes of a few tokens of one sequence. Made by `of`, which knows where it serves."""
 
-    most: ClassVar[int] = 16
+    pieces: ClassVar[tuple[int, ...]] = (64, 32, *range(16, 0, -1))
+    """What passes are cut into, so that lists of few sizes serve prompts of every length. Of more rows at a time no
+    kernel is faster: 128 and 512 took as long for each."""
 
     def __init__(self, module: DecoderModel, *, int8: bool):
         self.module, self.int8, self.room = module, int8, FIRST_ROOM
@@ -57,10 +60,15 @@ class KernelSteps:
             return None
         return cls(module, int8=kinds[forms.multiply])
 
-    def takes(self, count: int, cache: object) -> bool:
-        """Whether it runs a pass of so many tokens over this cache."""
-        if not 0 < count <= self.most or self.module.training or not isinstance(cache, ContiguousCache):
+    def takes(self, count: int, last: int, cache: object) -> bool:
+        """Whether it runs a pass of so many tokens, logits for the last ones, over this cache."""
+        plain = cache.view if isinstance(cache, NarrowCache) else cache
+        whole = last == 1 or count in self.pieces  # not cut where several are asked for
+        if count < 1 or not whole or self.module.training or not isinstance(plain, ContiguousCache):
             return False
+        return self._bound(plain)
+
+    def _bound(self, cache: ContiguousCache) -> bool:
         if cache is not self._cache:
             self._cache = None
             if len(cache.lengths) != 1 or not self._bind(cache):
@@ -68,14 +76,22 @@ class KernelSteps:
             self._cache = cache
         return True
 
-    def run(self, ids: Sequence[int], last: int, context: Callable[[], Context]) -> Tensor:
+    def run(self, ids: Sequence[int], last: int, context: Callable[[int], Context]) -> Tensor:
         """Takes in the ids; returns the logits (X, V) behind the last `last` of them. The cache is the one that `takes`
-        was asked about. `context`: what torch is told where it runs a part."""
+        was asked about. `context`: what torch is told where it runs a part of a pass of so many tokens."""
+        left = list(ids)
+        while len(left) not in self.pieces:
+            piece = next(size for size in self.pieces if size < len(left))
+            self._piece(left[:piece], 0, context)
+            del left[:piece]
+        return self._piece(left, last, context)
+
+    def _piece(self, ids: Sequence[int], last: int, context: Callable[[int], Context]) -> Tensor:
         cache, count = self._cache, len(ids)
         assert cache is not None
         start = cache.lengths[0]
         plan = self._plan(count, last, start + count)
-        told = context() if any(not isinstance(segment, Operations) for segment in plan.segments) else None
+        told = context(count) if any(not isinstance(segment, Operations) for segment in plan.segments) else None
         plan.ids.numpy()[:] = ids
         plan.positions.numpy()[:] = range(start, start + count)
         for window, begin in self._extend(count).items():
@@ -100,7 +116,7 @@ class KernelSteps:
                 continue
             assert context is not None
             y_ND = segment(plan.x_ND, context)
-            if index + 1 == len(plan.segments):
+            if plan.last and index + 1 == len(plan.segments):
                 return y_ND  # the head's
             plan.x_ND.copy_(y_ND)
         return logits_XV
