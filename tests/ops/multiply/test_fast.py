@@ -7,6 +7,7 @@ import torch
 
 from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.format import FORMATS
+from cutaway.ops.multiply import fast
 from cutaway.ops.multiply.bags import Bags
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
 from cutaway.ops.multiply.nibbles import Nibbles
@@ -46,6 +47,21 @@ def test_more_than_16_rows_are_not_rounded(matrix):
     packed = matrix("q4_1", 64, 256)
     x = torch.randn(Nibbles.most + 1, 256)
     assert ((multiply_fast(x, packed) - multiply_readable(x, packed)).abs() <= FP32 * sizes(x, packed)).all()
+
+
+@pytest.mark.parametrize(("pays", "room"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("count", [17, 64, 65])
+def test_a_batch_in_bfloat16_takes_what_is_fastest(count, pays, room, matrix, monkeypatch):
+    """17 to 64 rows: unpacked weights where those pay and have room, half-bytes otherwise; beyond, never half-bytes."""
+    monkeypatch.setattr(fast, "bfloat16_pays", lambda: pays)
+    packed = matrix("q4_1", 64, 256)
+    if not room:
+        monkeypatch.setattr(packed, "many", lambda: None)
+    x = torch.randn(count, 256).bfloat16()
+    found, expected = multiply_fast(x, packed), multiply_readable(x.float(), packed)
+    assert found.dtype == torch.bfloat16
+    assert ((found.float() - expected).abs() <= BF16 * sizes(x.float(), packed)).all()
+    assert (Nibbles in packed.copies) == (count <= 64 and not (pays and room))
 
 
 @pytest.mark.parametrize("form", FORMS)
