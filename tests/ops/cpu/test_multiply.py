@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cutaway.base.errors import BadInput
+from cutaway.base.errors import BadInput, CutawayError
 from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.finite import SCALES
 from cutaway.ops.blocks.format import FORMATS
@@ -18,12 +18,15 @@ from cutaway.ops.cpu.build import SETS, find_kernels, kernels, library
 from cutaway.ops.cpu.multiply import (
     multiply_kernels,
     multiply_kernels_int8,
+    narrow_kernels,
     times_exact,
     times_exact_readable,
     times_int8,
     times_int8_readable,
 )
 from cutaway.ops.cpu.pack import GROUP, Strips, rounded
+from cutaway.ops.multiply import narrow as narrow_module
+from cutaway.ops.multiply.fast import multiply_fast
 from cutaway.ops.multiply.readable import multiply_readable
 from cutaway.ops.packed import Joined, Packed
 
@@ -225,9 +228,28 @@ def test_gradients_go_the_way_of_torch(here):
 def test_without_kernels_torch_multiplies(monkeypatch):
     monkeypatch.setattr(multiply, "library", lambda: None)
     packed, x_NC = packed_of("q4_0", 16, 64), random(3, 64)
-    expected = multiply_readable(x_NC, packed)
-    assert torch.allclose(multiply_kernels(x_NC, packed), expected, rtol=1e-5, atol=1e-6)
-    assert torch.allclose(multiply_kernels_int8(x_NC, packed), expected, rtol=1e-5, atol=1e-6)
+    expected = multiply_fast(x_NC, packed)
+    assert torch.equal(multiply_kernels(x_NC, packed), expected)
+    assert torch.equal(multiply_kernels_int8(x_NC, packed), expected)
+    assert Strips not in packed.copies
+    with pytest.raises(CutawayError, match="no kernels"):
+        times_exact(x_NC, packed.strips())
+
+
+def test_what_parts_compute_in_beside_kernels(monkeypatch):
+    """fp32, but for a long prompt; without kernels, or without packed weights, as ever."""
+    formats = frozenset({"q4_0"})
+    monkeypatch.setattr(narrow_module, "bfloat16_pays", lambda: True)
+    monkeypatch.setattr(multiply, "library", lambda: object())
+    assert [narrow_kernels(rows, formats) for rows in (1, 16, 127, 128)] == [None, None, None, torch.bfloat16]
+    assert narrow_kernels(1, frozenset()) is None
+    monkeypatch.setattr(multiply, "library", lambda: None)
+    assert [narrow_kernels(rows, formats) for rows in (1, 127, 128)] == [torch.bfloat16, None, torch.bfloat16]
+
+
+def test_a_long_prompt_in_bfloat16_is_torchs(here):
+    packed, x_NC = packed_of("q4_0", 16, 64), random(128, 64).bfloat16()
+    assert torch.equal(multiply_kernels(x_NC, packed), multiply_fast(x_NC, packed))
     assert Strips not in packed.copies
 
 

@@ -141,6 +141,8 @@ def _instruction_sets(compiler: Compiler) -> int:
 
 def _load(compiler: Compiler, name: str) -> CDLL:
     opened = _open(compiled(f"kernels-{name}", sources(), (*COMMON, *SETS[name].flags), compiler))
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    opened.multiply.argtypes = (pointer, pointer, number, pointer, number, number, number)
     pool = _pool()
     if pool is not None:
         opened.borrow_pool(*pool)

@@ -12,16 +12,14 @@ Read next: ops/cpu/pack.py, ops/cpu/multiply_exact.cpp, ops/cpu/multiply_int8.cp
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import byref
-
 import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.ops.cpu.build import library
 from cutaway.ops.cpu.pack import Strips, rounded
-from cutaway.ops.multiply.fast import multiply_exact
+from cutaway.ops.multiply.fast import multiply_fast
+from cutaway.ops.multiply.narrow import MANY, narrow
 from cutaway.ops.packed import Joined, Packed
 
 
@@ -60,31 +58,38 @@ def _times(x_NC: Tensor, strips: Strips, int8: bool) -> Tensor:
         raise BadInput(
             f"rows of {strips.columns} numbers in memory are needed, not {tuple(x_NC.shape)} on {x_NC.device}"
         )
-    x = x_NC.detach().float().contiguous()
-    y_NR = torch.empty(x.shape[0], strips.rows, dtype=torch.float32)
-    if x.shape[0] and kernels.multiply(
-        byref(strips.struct),
-        ctypes.c_void_p(x.data_ptr()),
-        strips.columns,
-        ctypes.c_void_p(y_NR.data_ptr()),
-        x.shape[0],
-        int8,
-        torch.get_num_threads(),
-    ):
-        raise CutawayError(f"no memory for {x.shape[0]} rows of {strips.columns} numbers")
+    x = x_NC if x_NC.dtype == torch.float32 and x_NC.is_contiguous() else x_NC.float().contiguous()
+    count = x_NC.shape[0]
+    y_NR = torch.empty(count, strips.rows, dtype=torch.float32)
+    # Plain integers for pointers: ctypes takes half the time for them, and this is called 120 times a token.
+    told = (strips.address, x.data_ptr(), strips.columns, y_NR.data_ptr(), count, int8, torch.get_num_threads())
+    if count and kernels.multiply(*told):
+        raise CutawayError(f"no memory for {count} rows of {strips.columns} numbers")
     return y_NR
 
 
 def multiply_kernels(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
-    """x (N, C) times a packed (R, C) matrix -> (N, R) in x's dtype; fp32 activations. The gradient reaches x."""
+    """x (N, C) times a packed (R, C) matrix -> (N, R) in x's dtype; fp32 activations. The gradient reaches x.
+
+    A long prompt that comes in bfloat16 is multiplied so, by torch: somebody found that to pay (`narrow_kernels`).
+    """
+    if x_NC.dtype == torch.bfloat16 and x_NC.shape[0] >= MANY:
+        return multiply_fast(x_NC, packed)
     y_NR = _multiply(x_NC, packed, False)
-    return multiply_exact(x_NC, packed) if y_NR is None else y_NR
+    return multiply_fast(x_NC, packed) if y_NR is None else y_NR
 
 
 def multiply_kernels_int8(x_NC: Tensor, packed: Packed | Joined) -> Tensor:
-    """The same with int8 activations."""
+    """The same with int8 activations, however many rows there are."""
     y_NR = _multiply(x_NC, packed, True)
-    return multiply_exact(x_NC, packed) if y_NR is None else y_NR
+    return multiply_fast(x_NC, packed) if y_NR is None else y_NR
+
+
+def narrow_kernels(rows: int, formats: frozenset[str]) -> torch.dtype | None:
+    """As `narrow`, but that kernels take fp32: only a long prompt is computed in bfloat16, where that pays."""
+    if formats and rows < MANY and library() is not None:
+        return None
+    return narrow(rows, formats)
 
 
 def _multiply(x_NC: Tensor, packed: Packed | Joined, int8: bool) -> Tensor | None:
@@ -92,4 +97,7 @@ def _multiply(x_NC: Tensor, packed: Packed | Joined, int8: bool) -> Tensor | Non
     if not x_NC.is_cpu or (x_NC.requires_grad and torch.is_grad_enabled()) or library() is None:
         return None
     strips = packed.strips()
-    return None if strips is None else _times(x_NC, strips, int8).to(x_NC.dtype)
+    if strips is None:
+        return None
+    y_NR = _times(x_NC, strips, int8)
+    return y_NR if x_NC.dtype == torch.float32 else y_NR.to(x_NC.dtype)

@@ -158,6 +158,11 @@ class Strips:
         pointers = (None if one is None else one.data_ptr() for one in (self.codes, self.scales, self.offsets))
         return Struct(*pointers, rows=self.rows, groups=self.codes.shape[1], kind=self.kind.number)
 
+    @cached_property
+    def address(self) -> int:
+        """Where `struct` lies."""
+        return ctypes.addressof(self.struct)
+
     def run(self, start: int, rows: int) -> Strips | None:
         """Only `rows` rows from `start`, in the same memory; None where they do not begin and end with strips."""
         end = start + rows
