@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from cutaway.infer.constrain import Matcher
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.rules import ruled
 from cutaway.infer.sampler import candidates, choose, penalise, trimmed
@@ -46,7 +47,7 @@ class Proposal:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Choosing:
     """How the tokens of one answer are chosen: rules, cuts and the draw, behind a prompt of so many tokens. `sure`:
-    proposals are to be certain of themselves in any case."""
+    proposals are to be certain of themselves in any case. `matcher`: what the answer is held to, told of each token."""
 
     decoding: Decoding
     draw: random.Random
@@ -54,6 +55,19 @@ class Choosing:
     ends: frozenset[int] = frozenset()
     sampler: Sampler = choose
     sure: bool = False
+    matcher: Matcher | None = None
+
+    @property
+    def free(self) -> Choosing:
+        """The same for somebody who guesses: what an answer is held to is only known behind the tokens it has."""
+        return self if self.matcher is None else replace(self, matcher=None)
+
+    def fitting(self, proposal: Proposal) -> Proposal:
+        """A proposal without what could not be kept anyway. One that was drawn stays: its answer would else not be
+        distributed as the target's, for what is drawn behind a refused token is not what is drawn without one."""
+        if self.matcher is None or proposal.chances_XV is not None:
+            return proposal
+        return proposal.first(self.matcher.fits(proposal.tokens))
 
     @property
     def certain(self) -> bool:
@@ -84,7 +98,8 @@ class Choosing:
         return logits_V if penalty == 1.0 else penalise(logits_V, seen, penalty)
 
     def _ruled(self, logits_V: Tensor, seen: Sequence[int]) -> Tensor:
-        return ruled(logits_V, self.decoding, seen, self.prompt, self.ends)
+        logits_V = ruled(logits_V, self.decoding, seen, self.prompt, self.ends)
+        return logits_V if self.matcher is None else self.matcher.mask(logits_V)
 
 
 def accepted(logits_XV: Tensor, proposal: Proposal, seen: Sequence[int], choosing: Choosing) -> Iterator[int]:
@@ -98,6 +113,8 @@ def accepted(logits_XV: Tensor, proposal: Proposal, seen: Sequence[int], choosin
         else:
             p_V, q_V = choosing.distribution(logits_XV[row], seen), proposal.chances_XV[row]
             token = judged(proposed, p_V, q_V, choosing.draw)
+        if choosing.matcher is not None:
+            choosing.matcher.take(token)
         yield token
         if token != proposed:
             return

@@ -18,6 +18,7 @@ from cutaway.base.errors import BadInput, CutawayError
 from cutaway.base.names import did_you_mean
 from cutaway.infer.acceptance import Choosing, Sampler
 from cutaway.infer.answer import Answer, FinishReason, Piece, StopText
+from cutaway.infer.constrain import Constraint, Matcher
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.early_exit import Confident, Leaving
@@ -132,12 +133,19 @@ class Language:
         return Leaving(module, self.forms, exits, **told) if exits else Continuation(module, self.forms, **told)
 
     def generate(
-        self, prompt: Prompt, *, held: Continuation | None = None, proposer: Proposer | None = None, **options: Any
+        self,
+        prompt: Prompt,
+        *,
+        held: Continuation | None = None,
+        proposer: Proposer | None = None,
+        constraint: Constraint | None = None,
+        **options: Any,
     ) -> Answer:
         """The whole answer. `options` are the fields of `Decoding`: max_tokens, temperature (0), top_k, top_p, seed,
         stop and more. `proposer`: who guesses at several tokens at a time (infer/proposers.py); the answer is drawn as
-        without. Raises BadInput for an impossible prompt or option."""
-        pieces = list(self.stream(prompt, held=held, proposer=proposer, **options))
+        without. `constraint`: what the answer has to be (infer/constrain.py). Raises BadInput for an impossible prompt,
+        option or constraint, Stuck where rules and constraint leave no token."""
+        pieces = list(self.stream(prompt, held=held, proposer=proposer, constraint=constraint, **options))
         return Answer(
             text="".join(piece.text for piece in pieces),
             tokens=tuple(piece.token for piece in pieces),
@@ -147,14 +155,24 @@ class Language:
         )
 
     def stream(
-        self, prompt: Prompt, *, held: Continuation | None = None, proposer: Proposer | None = None, **options: Any
+        self,
+        prompt: Prompt,
+        *,
+        held: Continuation | None = None,
+        proposer: Proposer | None = None,
+        constraint: Constraint | None = None,
+        **options: Any,
     ) -> Iterator[Piece]:
         """The answer piece by piece, one a token. Arguments as `generate`; they are checked before the first piece."""
         self._decoder()
         decoding = _decoding(options)
         ids = self.encode(prompt)
         speculation = Speculation.of(proposer, self) if proposer else None
-        return self._stream(ids, decoding, held or self.continuation(), speculation)
+        matcher = None
+        if constraint is not None:
+            constraint.agrees(decoding)
+            matcher = constraint.begin(self.tokenizer)
+        return self._stream(ids, decoding, held or self.continuation(), speculation, matcher)
 
     def search(self, prompt: Prompt, how: Search, **options: Any) -> list[Answer]:
         """The answers that `how` finds (BeamSearch, ContrastiveSearch, BestOf), best first. `options` as `generate`'s;
@@ -191,7 +209,12 @@ class Language:
             raise BadInput("a model on the meta device has shapes and no numbers", source=self.source, field="device")
 
     def _stream(
-        self, ids: list[int], decoding: Decoding, held: Continuation, speculation: Speculation | None
+        self,
+        ids: list[int],
+        decoding: Decoding,
+        held: Continuation,
+        speculation: Speculation | None,
+        matcher: Matcher | None,
     ) -> Iterator[Piece]:
         # The last token is never fed, so a prompt that fills the context still gets one token.
         limit = min(decoding.max_tokens, self.spec.length - len(ids) + 1)
@@ -200,11 +223,13 @@ class Language:
         ends = self.tokenizer.eos_ids if self.tokenizer else frozenset()
         text = self.tokenizer.detokenizer() if self.tokenizer else None
         stops, draw = StopText(decoding.stop), random.Random(decoding.seed)
-        choosing = Choosing(decoding=decoding, draw=draw, prompt=len(ids), ends=ends, sampler=self.sampler)
+        choosing = Choosing(
+            decoding=decoding, draw=draw, prompt=len(ids), ends=ends, sampler=self.sampler, matcher=matcher
+        )
         tokens = written(held, ids, choosing, limit=limit, sound=self._refuse_nan, speculation=speculation)
         for count, (token, logprob) in enumerate(tokens, 1):
-            finish: FinishReason | None = "stop" if token in ends else None
-            new = stops.push(text.push(token)) if text and finish is None else ""
+            finish: FinishReason | None = "stop" if token in ends or (matcher and matcher.done) else None
+            new = stops.push(text.push(token)) if text and token not in ends else ""
             finish = "stop" if stops.hit else finish or ("length" if count == limit else None)
             if finish and text and not stops.hit:
                 # An answer cut inside a character leaves bytes that are none: half a character is never shown.

@@ -51,7 +51,8 @@ class Speculation:
     def guess(self, seen: Sequence[int], most: int, choosing: Choosing) -> Proposal:
         """What to try in the next pass: at most so many tokens, often none."""
         start, count = time.perf_counter(), min(most, self.thrift.ask())
-        self.proposal = self.thrift.use(self.guesser.propose(seen, count, choosing)) if count > 0 else NOTHING
+        proposed = self.thrift.use(self.guesser.propose(seen, count, choosing.free)) if count > 0 else NOTHING
+        self.proposal = choosing.fitting(proposed)
         self.guessing = time.perf_counter() - start
         self.guesses.append(len(self.proposal.tokens))
         return self.proposal
