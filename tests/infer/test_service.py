@@ -13,8 +13,12 @@ import torch
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.infer.ask import Ask, Busy, Event
 from cutaway.infer.decoding import Decoding
+from cutaway.infer.language import Language
+from cutaway.infer.rounded import Rounded
+from cutaway.infer.runner import steady
 from cutaway.infer.scheduler import Limits
 from cutaway.infer.service import Service, Ticket
+from cutaway.ops.forms import FAST
 
 from .spoken import END, VOCAB, ids, language
 
@@ -258,38 +262,75 @@ def test_an_error_in_the_thread_ends_all_and_is_raised_to_whoever_asks_later(mon
             service.ask(Ask(prompt=(1,)), lambda event: None)
 
 
-def test_many_threads_each_hear_their_own():
-    """From several threads, with cancellations in between: each answer is what `generate` says."""
-    with serving(deterministic=True) as service:
-        errors: list[str] = []
+Asked = list[tuple[tuple[int, ...], Decoding, Heard]]
 
-        def client(number: int) -> None:
-            draw = random.Random(number)
-            for turn in range(4):
-                prompt = ids("shared beginning, " * draw.randint(0, 3) + f"{number}/{turn}")
-                decoding = Decoding(max_tokens=draw.randint(1, 15), stop=("a", "Ė"))
+
+def clients(service: Service, count: int, turns: int, at_once: int) -> Asked:
+    """So many threads ask so many times, a few asks at once, and cancel some: what each asked and heard."""
+    errors: list[str] = []
+    asks: Asked = []
+
+    def client(number: int) -> None:
+        draw = random.Random(number)
+        for turn in range(turns):
+            tickets = []
+            for part in range(at_once):
+                prompt = ids("shared beginning, " * draw.randint(0, 3) + f"{number}/{turn}/{part}")
+                said = ids(draw.choice(("", "今天停", "ab", "天")))
+                told = draw.choice(({}, {}, {"temperature": 1.1, "top_k": 50}, {"repetition_penalty": 1.3}))
+                most = len(said) + draw.randint(1, 9)
+                stop = draw.choice(((), ("停止", "b"), ("a", "天", "Ė"), ("e",)))
+                decoding = Decoding(max_tokens=most, forced=said, stop=stop, seed=draw.randrange(99), **told)
                 heard = Heard()
-                ticket = service.ask(Ask(prompt=prompt, decoding=decoding, priority=draw.randint(0, 1)), heard.append)
-                if draw.random() < 0.3:
-                    ticket.cancel()
-                if not ticket.wait(LONG):
-                    errors.append("a ticket never ended")
                 asks.append((prompt, decoding, heard))
+                ask = Ask(prompt=prompt, decoding=decoding, priority=draw.randint(0, 1))
+                tickets.append(service.ask(ask, heard.append))
+                if draw.random() < 0.2:
+                    tickets[-1].cancel()
+            if not all(ticket.wait(LONG) for ticket in tickets):
+                errors.append("a ticket never ended")
 
-        asks: list[tuple[tuple[int, ...], Decoding, Heard]] = []
-        threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(LONG)
-        assert not errors and len(asks) == 24
-        for prompt, decoding, heard in asks:
-            expected = service.language.generate(list(prompt), **vars(decoding))
-            if heard.reason() == "cancelled":
-                assert list(expected.tokens)[: len(heard.tokens())] == heard.tokens()
-            else:
-                assert (heard.tokens(), heard.text()) == (list(expected.tokens), expected.text)
-        assert service.stats().pages_held == 0 and service.stats().running == 0
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10 * LONG)
+    assert not errors and len(asks) == count * turns * at_once
+    assert service.stats().pages_held == 0 and service.stats().running == 0
+    return asks
+
+
+def check_as_alone(service: Service, asks: Asked) -> tuple[int, int]:
+    """Each answer is, token for token and letter for letter, what `generate` says in the same arithmetic. How many were
+    cancelled, and how many ended with a stop text."""
+    alone = Language(service.language.module, service.language.tokenizer, forms=steady(FAST))
+    cancelled = stopped = 0
+    for prompt, decoding, heard in asks:
+        with Rounded():
+            expected = alone.generate(list(prompt), **vars(decoding))
+        if heard.reason() == "cancelled":
+            cancelled += 1
+            assert list(expected.tokens)[: len(heard.tokens())] == heard.tokens()
+        else:
+            assert (heard.tokens(), heard.text()) == (list(expected.tokens), expected.text)
+            assert heard.reason() == expected.finish_reason
+            stopped += expected.finish_reason == "stop"
+    return cancelled, stopped
+
+
+def test_many_threads_each_hear_their_own():
+    with serving(deterministic=True) as service:
+        check_as_alone(service, clients(service, count=4, turns=1, at_once=4))
+
+
+@pytest.mark.proof
+def test_a_thousand_asks_together_are_each_as_alone():
+    """Tokens, texts and stop texts, with pages shared, prompts in parts, preemption and cancellation."""
+    limits = Limits(tokens=512, sequences=12, budget=24, page=8)
+    with serving(deterministic=True, limits=limits) as service:
+        cancelled, stopped = check_as_alone(service, clients(service, count=8, turns=25, at_once=5))
+        stats = service.stats()
+        assert cancelled > 50 and stopped > 100 and stats.prefix_hits > 100 and stats.preemptions > 20, stats
 
 
 def test_a_constraint_is_asked_before_each_token_and_told_each():
