@@ -23,29 +23,23 @@ It compiles at its first start, which takes minutes. Linux and macOS only.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib.metadata
 import json
 import os
 import platform
-import random
 import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
-VOCAB, LOW = 49152, 1000  # ids below are special or bytes
-STARTING = 900.0  # seconds that a server may take to start
+from sides.client import prompt, rate
+from sides.plain import plain_loop
+from sides.processes import Server, start
+
 OURS, VLLM, LLAMA, LOOP = "cutaway", "vLLM bfloat16", "llama-server Q4_0", "transformers bfloat16"
 
 
@@ -65,134 +59,6 @@ class Load:
     def room(self) -> int:
         """Tokens that are held at once at most."""
         return max(*self.streams, self.askers) * (max(self.prompt, self.shared + self.own) + self.new + 16)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """One answer: seconds to its first token and to its last, and how many it has."""
-
-    first: float
-    last: float
-    tokens: int
-
-
-async def ask(port: int, body: dict[str, Any]) -> Timing:
-    """One streamed completion. Raises RuntimeError for an answer that is none."""
-    start = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
-    text = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}, "temperature": 0})
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-    writer.write(f"{head}Connection: close\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
-    first = last = tokens = 0
-    try:
-        async for event in events(reader):
-            now = time.perf_counter() - start
-            if event.get("choices"):
-                first, last, tokens = first or now, now, tokens + 1
-            if event.get("usage"):
-                tokens = event["usage"]["completion_tokens"]
-    finally:
-        writer.close()
-    if not first:
-        raise RuntimeError("the server sent no tokens")
-    return Timing(first=first, last=last, tokens=tokens)
-
-
-async def events(reader: asyncio.StreamReader) -> Any:
-    """The JSON of each event of a stream, whatever pieces it comes in."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-    if " 200 " not in head.splitlines()[0]:
-        raise RuntimeError(f"{head.splitlines()[0]}: {(await reader.read())[:300]!r}")
-    chunked, left = "transfer-encoding: chunked" in head, b""
-    while True:
-        if chunked:
-            size = int(await reader.readline(), 16)
-            piece = (await reader.readexactly(size + 2))[:size]
-        else:
-            piece = await reader.read(65536)
-        *whole, left = (left + piece).replace(b"\r\n", b"\n").split(b"\n\n")
-        for one in whole:
-            if one.startswith(b"data: ") and one != b"data: [DONE]":
-                yield json.loads(one[6:])
-        if not piece:
-            return
-
-
-@dataclass(kw_only=True)
-class Server:
-    """A server that runs. `fields`: what a request must say for its answer to have all tokens."""
-
-    name: str
-    port: int
-    model: str
-    process: subprocess.Popen[bytes]
-    fields: dict[str, Any] = field(default_factory=dict)
-
-    @contextmanager
-    def going(self) -> Iterator[None]:
-        """It runs for as long as this lasts, and is stopped before and after."""
-        os.killpg(self.process.pid, signal.SIGCONT)
-        try:
-            yield
-        finally:
-            os.killpg(self.process.pid, signal.SIGSTOP)
-
-    def end(self) -> None:
-        os.killpg(self.process.pid, signal.SIGCONT)
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-    def round(self, prompts: list[list[int]], new: int) -> list[Timing]:
-        """All of them at once."""
-        body = {"model": self.model, "max_tokens": new}
-        told = {name: new if value is None else value for name, value in self.fields.items()}
-
-        async def all_of_them() -> list[Timing]:
-            return await asyncio.gather(*(ask(self.port, {**body, **told, "prompt": one}) for one in prompts))
-
-        with self.going():
-            return asyncio.run(all_of_them())
-
-
-def start(name: str, command: list[str], model: str, fields: dict[str, Any], log: Path, **environment: str) -> Server:
-    """Starts a server and waits until it is well. `{port}` in the command is where it is to listen."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [word.replace("{port}", str(port)) for word in command]
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, env={**os.environ, **environment}, start_new_session=True
-        )
-    server, end = Server(name=name, port=port, model=model, process=process, fields=fields), time.time() + STARTING
-    while not well(port):
-        if process.poll() is not None or time.time() > end:
-            server.end()
-            raise SystemExit(f"{name} did not start; see {log}")
-        time.sleep(0.5)
-    server.round([prompt(0, 32)], 4)  # the first request unpacks, compiles, plans
-    print(f"up: {name}", file=sys.stderr)
-    return server
-
-
-def well(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def prompt(seed: int, tokens: int) -> list[int]:
-    draw = random.Random(seed)
-    return [draw.randrange(LOW, VOCAB) for _ in range(tokens)]
 
 
 def weights(folder: Path) -> tuple[Path, Path]:
@@ -223,46 +89,6 @@ def servers(arguments: argparse.Namespace, file: Path, expanded: Path) -> Iterat
         theirs += ["--host", "127.0.0.1", "--port", "{port}", "--dtype", "bfloat16", "--max-model-len", "2048"]
         told = {"VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": count}
         yield start(VLLM, theirs, "bench", {"ignore_eos": True}, arguments.work / "vllm.log", **told)
-
-
-def loop(folder: Path, threads: int) -> None:
-    """transformers' side, in a process of its own: a line of ids in, a line of seconds out."""
-    import torch
-    from transformers import AutoModelForCausalLM, DynamicCache
-
-    torch.set_num_threads(threads)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
-    print("up", flush=True)
-    for line in sys.stdin:
-        ids, new = json.loads(line)
-        cache, begun = DynamicCache(config=model.config), time.perf_counter()
-        with torch.inference_mode():
-            out = model(torch.tensor([ids]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-            token = out.logits[:, -1].argmax(-1, keepdim=True)
-            first = time.perf_counter() - begun
-            for _ in range(new - 1):
-                token = model(token, past_key_values=cache, use_cache=True).logits[:, -1].argmax(-1, keepdim=True)
-        print(json.dumps([first, time.perf_counter() - begun, new]), flush=True)
-
-
-@contextmanager
-def plain_loop(folder: Path, threads: int) -> Iterator[Callable[[list[int], int], Timing]]:
-    command = [sys.executable, __file__, "--loop", str(folder), "--threads", str(threads)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
-        assert process.stdin is not None and process.stdout is not None
-        lines, given = process.stdout, process.stdin
-        if lines.readline().strip() != "up":
-            raise SystemExit("transformers did not start")
-
-        def run(ids: list[int], new: int) -> Timing:
-            given.write(json.dumps([ids, new]) + "\n")
-            given.flush()
-            first, last, tokens = json.loads(lines.readline())
-            return Timing(first=first, last=last, tokens=tokens)
-
-        run(prompt(0, 32), 4)
-        yield run
-        given.close()
 
 
 Figures = dict[str, dict[str, list[float]]]  # side -> what -> one for each round
@@ -309,11 +135,6 @@ def first_tokens(server: Server, load: Load, seed: int) -> dict[str, float]:
         "shared, met before": alike[load.askers :],
     }
     return {name: statistics.median(one.first for one in server.round(prompts, 8)) for name, prompts in rounds.items()}
-
-
-def rate(found: list[Timing]) -> float:
-    """Tokens a second of all answers together, from the first byte sent to the last one read."""
-    return sum(one.tokens for one in found) / max(one.last for one in found)
 
 
 def note(figures: Figures, side: str, what: str, number: float) -> None:
@@ -423,11 +244,7 @@ def main() -> None:
     parser.add_argument("--cutaway", default="", help="further options of `cutaway serve`, as one text")
     parser.add_argument("--work", type=Path, default=Path("serving-bench"), help="a folder for weights and logs")
     parser.add_argument("--out", type=Path, help="write the table here (Markdown), raw numbers beside it (JSON)")
-    parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.loop:
-        loop(arguments.loop, arguments.threads)
-        return
     told = {name: getattr(arguments, name) for name in ("prompt", "new", "shared", "own", "askers")}
     arguments.load = Load(streams=tuple(int(one) for one in arguments.streams.split(",")), **told)
     arguments.work = arguments.work.resolve()
