@@ -13,6 +13,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.cli import console
+from cutaway.cli.constraint import Choice, Grammar, JsonSchema, Regex, constraint_of
 from cutaway.cli.opening import Device, Dtype, ModelName, open_language
 from cutaway.cli.options import (
     Attend,
@@ -33,6 +34,7 @@ from cutaway.cli.streaming import Reading, follow
 from cutaway.infer.decoding import Decoding
 
 if TYPE_CHECKING:
+    from cutaway.infer.constrain import Constraint
     from cutaway.infer.language import Language
 
 HELP = """\
@@ -62,6 +64,10 @@ def chat(
     attend: Attend = None,
     weights: Weights = None,
     cache: Cache = None,
+    json_schema: JsonSchema = None,
+    regex: Regex = None,
+    choice: Choice = None,
+    grammar: Grammar = None,
 ) -> None:
     """Talk with a model.
 
@@ -78,16 +84,25 @@ def chat(
         seed=seed,
     )
     decoding = changed(decoding, " ".join(more or ()))
+    held = constraint_of(json_schema, regex, choice, grammar)
     language = open_language(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
     if language.tokenizer is None or language.tokenizer.template is None:
         raise BadInput(f'not a chat model: it has no chat template; try: cutaway generate {model} "TEXT"', source=model)
-    Conversation(language, decoding, system).run(by_hand=sys.stdin.isatty())
+    Conversation(language, decoding, system, **held).run(by_hand=sys.stdin.isatty())
 
 
 class Conversation:
-    """The messages so far, how to decode, and a cache that keeps what successive prompts share."""
+    """The messages so far, how to decode, and a cache that keeps what successive prompts share. `constraint`: what each
+    answer has to be."""
 
-    def __init__(self, language: Language, decoding: Decoding, system: str | None = None):
+    def __init__(
+        self,
+        language: Language,
+        decoding: Decoding,
+        system: str | None = None,
+        constraint: Constraint | None = None,
+    ):
+        self.constraint = constraint
         self.language, self.decoding, self.system = language, decoding, system
         self.messages: list[dict[str, str]] = []
         self.held = language.continuation()
@@ -117,7 +132,8 @@ class Conversation:
         reading = Reading()
         prompt = [*first, *self.messages, asked]
         try:
-            follow(lambda: self.language.stream(prompt, held=self.held, **vars(self.decoding)), console.write, reading)
+            told = {"held": self.held, "constraint": self.constraint, **vars(self.decoding)}
+            follow(lambda: self.language.stream(prompt, **told), console.write, reading)
         except KeyboardInterrupt:
             self.held = self.language.continuation()  # it may have been stopped half way through a layer
             if not by_hand:

@@ -11,6 +11,7 @@ import typer
 
 from cutaway.base.errors import BadInput
 from cutaway.cli import console
+from cutaway.cli.constraint import Choice, Grammar, JsonSchema, Regex, constraint_of
 from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_model, read_text
 from cutaway.cli.options import (
     Attend,
@@ -61,6 +62,10 @@ def generate(
     weights: Weights = None,
     cache: Cache = None,
     speculate: Speculate = None,
+    json_schema: JsonSchema = None,
+    regex: Regex = None,
+    choice: Choice = None,
+    grammar: Grammar = None,
 ) -> None:
     """Continue a text.
 
@@ -79,6 +84,7 @@ def generate(
     )
     decoding = changed(decoding, " ".join(more or ()))
     check_speculate(speculate)
+    held = constraint_of(json_schema, regex, choice, grammar)
     text = read_text(prompt)
     language = open_model(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
     from cutaway.infer.seq2seq import Seq2Seq
@@ -88,6 +94,8 @@ def generate(
             raise BadInput("an encoder-decoder has no chat template", source="--chat")
         if speculate is not None:
             raise BadInput("only a decoder's tokens are guessed at", source="--speculate")
+        if held:
+            raise BadInput("only a decoder's answer can be held to a form", source=model)
         _rewrite(language, model, text, decoding, beams, as_json)
         return
     if beams != 1:
@@ -96,7 +104,7 @@ def generate(
     reading, proposer = Reading(), proposer_of(context, speculate)
     guesses = {} if proposer is None else {"proposer": proposer}
     show = (lambda new: None) if as_json else console.write
-    follow(lambda: language.stream(ids, **guesses, **vars(decoding)), show, reading)
+    follow(lambda: language.stream(ids, **guesses, **held, **vars(decoding)), show, reading)
     told = reading.pieces[-1].speculated if reading.pieces else None
     if as_json:
         speculated = {} if told is None else {"speculated": plain(told)}
