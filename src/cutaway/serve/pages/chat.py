@@ -19,6 +19,7 @@ from cutaway.serve.pages.answering import Answering, Settings, chats, prompt_of
 from cutaway.serve.pages.figures import Figures
 from cutaway.serve.roster import Speaker
 
+ENTER = "(event) => { if (!event.shiftKey && !event.isComposing) { event.preventDefault(); emit() } }"
 OFTEN = 0.08  # seconds between two looks at what was written
 NUMBERS = {  # from, to, step
     "temperature": (0, 5, 0.1),
@@ -64,15 +65,10 @@ class Chat:
         with ui.element("main").classes("talk") as self.talk:
             self._greet()
         with ui.footer().classes("bottom"), ui.row(wrap=False).classes("write items-end"):
-            self.field = ui.textarea(placeholder=self.words["ask"]).props(
-                f'autogrow outlined dense rows=1 input-style="max-height: 9em" aria-label="{self.words["ask"]}"'
-            )
-            # Enter sends and Shift-Enter breaks the line; an Enter that ends the spelling of a Chinese word does neither.
-            self.field.on(
-                "keydown.enter",
-                self.send,
-                js_handler="(e) => { if (!e.shiftKey && !e.isComposing) { e.preventDefault(); emit() } }",
-            )
+            look = f'autogrow outlined dense rows=1 input-style="max-height: 9em" aria-label="{self.words["ask"]}"'
+            self.field = ui.textarea(placeholder=self.words["ask"]).props(look)
+            # Shift-Enter breaks the line; an Enter that ends the spelling of a Chinese word does nothing (isComposing).
+            self.field.on("keydown.enter", self.send, js_handler=ENTER)
             self.button = ui.button(self.words["send"], on_click=self._press).props("unelevated no-caps")
         self._timer = ui.timer(OFTEN, self._look, active=False)
 
