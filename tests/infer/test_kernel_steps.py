@@ -6,7 +6,10 @@ import pytest
 import torch
 from tests.infer.quantising import FAMILIES, decoder
 
+import cutaway
+from cutaway.base.errors import NotFound
 from cutaway.infer import kernel_steps
+from cutaway.infer.continuation import Continuation
 from cutaway.infer.kernel_steps import KernelSteps
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.cache import ContiguousCache
@@ -14,6 +17,7 @@ from cutaway.nn.context import Context
 from cutaway.nn.narrow_cache import contiguous
 from cutaway.ops.cpu.build import kernels
 from cutaway.ops.forms import NAMED, Forms
+from cutaway.weights.shelf import get
 
 EXACT, KERNELS, INT8 = NAMED["exact"], NAMED["kernels"], NAMED["kernels-int8"]
 # Logits of size 1 to 15 behind two or three blocks: fp32 sums in another order, a few parts in a million each.
@@ -181,3 +185,45 @@ def test_a_form_of_the_readers_own_runs_as_it_is(monkeypatch):
     assert KernelSteps.of(decoder("llama").double(), KERNELS) is None
     monkeypatch.setattr(kernel_steps, "library", lambda: None)
     assert KernelSteps.of(module, KERNELS) is None
+
+
+def test_a_continuation_runs_on_kernels_and_keeps_half():
+    """What reads and writes a text takes the lists by itself; keys and values are fp16, or what the person says."""
+    module = decoder("gemma")
+    told = {"dtype": torch.float32, "device": torch.device("cpu")}
+    ours = Continuation(module, KERNELS, **told)
+    theirs = Continuation(module, EXACT, **told)
+    wide = Continuation(module, KERNELS, kept=torch.float32, **told)
+    assert ours.steps is not None and theirs.steps is None
+    ids = [(5 * i) % 96 for i in range(40)]
+    for fed in (ids, [7], [8]):
+        right = theirs.feed(fed)
+        torch.testing.assert_close(wide.feed(fed), right, **CLOSE)
+        # Each key and value rounded once, by up to 1/2048 of itself.
+        assert ((ours.feed(fed) - right).abs().amax() / right.std()) < 0.02
+    assert 2 * ours.cache.bytes == wide.cache.bytes == theirs.cache.bytes
+    right = theirs.attempt([9], [1, 2])
+    torch.testing.assert_close(wide.attempt([9], [1, 2]), right, **CLOSE)
+    for one in (theirs, wide):
+        one.back(2)
+    torch.testing.assert_close(wide.feed([3]), theirs.feed([3]), **CLOSE)
+
+
+@pytest.mark.proof
+def test_smollm2_writes_the_same_text():
+    """100 greedy tokens with fp32 activations and keys in fp16 are those of torch's exact path, for three prompts."""
+    try:
+        language = cutaway.load(get("smollm2-135m"))
+    except NotFound as error:
+        pytest.skip(f"smollm2-135m is not here and cannot be fetched: {error}")
+    told = {"dtype": torch.float32, "device": torch.device("cpu")}
+    for prompt in ("The capital of France is", "def add(a, b):", "Once upon a time, in a small village"):
+        texts = []
+        for forms in (EXACT, KERNELS):
+            held, ids = Continuation(language.module, forms, **told), []
+            logits_V = held.feed(language.encode(prompt))
+            for _ in range(100):
+                ids.append(int(logits_V.argmax()))
+                logits_V = held.feed(ids[-1:])
+            texts.append(ids)
+        assert texts[0] == texts[1]
