@@ -100,6 +100,13 @@ class Process:
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *told):
+        self.process.kill()
+        self.process.communicate()
+
     def end(self, number):
         self.process.send_signal(number)
         said = self.process.communicate(timeout=60)[1]
@@ -114,27 +121,27 @@ def files(folder):
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
 def test_signals_end_it_and_a_kill_leaves_nothing_broken(root, tmp_path):
     """One process after the other on one port: killed in the middle of an answer, then told to end, then Ctrl-C."""
-    first = Process(root, tmp_path / "tiny")
-    before = files(tmp_path)
-    whole = {**LONG, "max_tokens": 8}
-    expected = httpx.post(f"{first.url}/v1/completions", json=whole, timeout=60).json()["choices"][0]["text"]
-    with httpx.stream("POST", f"{first.url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as stream:
-        next(stream.iter_bytes())
-        assert first.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    before, whole = {}, {**LONG, "max_tokens": 8}
+    with Process(root, tmp_path / "tiny") as first:
+        before = files(tmp_path)
+        port = int(first.url.rpartition(":")[2])
+        expected = httpx.post(f"{first.url}/v1/completions", json=whole, timeout=60).json()["choices"][0]["text"]
+        with httpx.stream("POST", f"{first.url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as stream:
+            next(stream.iter_bytes())
+            assert first.end(signal.SIGKILL)[0] == -signal.SIGKILL
     assert files(tmp_path) == before
-    port = int(first.url.rpartition(":")[2])
     for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
-        server = Process(root, tmp_path / "tiny", port)
-        made = httpx.post(f"{server.url}/v1/completions", json=whole, timeout=60).json()
-        assert made["choices"][0]["text"] == expected
-        events = []
-        with httpx.stream("POST", f"{server.url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as stream:
-            lines = (line for line in stream.iter_lines() if line.startswith("data: {"))
-            next(lines)
-            start = time.monotonic()
-            server.process.send_signal(number)
-            events += [json.loads(line.removeprefix("data: ")) for line in lines]
-        said = server.process.communicate(timeout=60)[1]
-        assert (server.process.returncode, said) == (code, "")
-        assert events[-1]["choices"][0]["stop_reason"] == "shutdown"
-        assert time.monotonic() - start < 30
+        with Process(root, tmp_path / "tiny", port) as server:
+            made = httpx.post(f"{server.url}/v1/completions", json=whole, timeout=60).json()
+            assert made["choices"][0]["text"] == expected
+            asked = {**LONG, "stream": True}
+            with httpx.stream("POST", f"{server.url}/v1/completions", json=asked, timeout=60) as stream:
+                lines = (line for line in stream.iter_lines() if line.startswith("data: {"))
+                next(lines)
+                start = time.monotonic()
+                server.process.send_signal(number)
+                last = json.loads([line.removeprefix("data: ") for line in lines][-1])
+            said = server.process.communicate(timeout=60)[1]
+            assert (server.process.returncode, said) == (code, "")
+            assert last["choices"][0].get("stop_reason") == "shutdown", last
+            assert time.monotonic() - start < 30

@@ -25,7 +25,7 @@ SENDING = 3.0  # seconds to send what was written when the grace is over
 class Server(uvicorn.Server):
     """`signal`: what told it to end, if anything did."""
 
-    def __init__(self, app: FastAPI, *, log: str = "warning"):
+    def __init__(self, app: FastAPI, *, log: str = "error"):
         self.desk: Desk = app.state.desk
         grace = self.desk.bounds.grace
         self.signal: int | None = None
@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
         await asyncio.to_thread(self.desk.roster.close, 0.0)
 
 
-def serve(app: FastAPI, bound: socket.socket, *, log: str = "warning") -> int:
+def serve(app: FastAPI, bound: socket.socket, *, log: str = "error") -> int:
     """Serves until told to end; the exit code: 0, or 130 for Ctrl-C."""
     server = Server(app, log=log)
     server.run(sockets=[bound])

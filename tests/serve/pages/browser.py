@@ -39,8 +39,8 @@ class Browser:
             stderr=subprocess.DEVNULL,
         )
         said = Path(self._folder.name) / "DevToolsActivePort"
-        until(lambda: said.exists() and said.read_text().count("\n") >= 1)
-        port = said.read_text().split("\n")[0]
+        until(lambda: said.exists() and said.read_text(encoding="utf-8").count("\n") >= 1)
+        port = said.read_text(encoding="utf-8").split("\n")[0]
         tabs = until(
             lambda: [one for one in httpx.get(f"http://127.0.0.1:{port}/json").json() if one["type"] == "page"]
         )

@@ -34,7 +34,7 @@ def url(root, tmp_path_factory):
     """A server with its page in a process of its own: NiceGUI is one to a process."""
     command = [sys.executable, "-W", "error", "-c", SERVER, str(tmp_path_factory.mktemp("tiny"))]
     told = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    with subprocess.Popen(command, cwd=root, env=told, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=root, env=told, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.terminate()
