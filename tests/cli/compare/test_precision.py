@@ -45,8 +45,8 @@ def test_a_table_a_page_and_a_folder(here, tmp_path, capsys):
     assert main(order) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0].split()[:2] == ["weights", "bytes"] and "int4:group=64" in captured.out
-    assert "16 cells to measure" in captured.err and (tmp_path / "comparisons/precision/page.html").is_file()
-    assert main(order) == 0 and len(here) == 16, "they are there already"
+    assert "17 cells to measure" in captured.err and (tmp_path / "comparisons/precision/page.html").is_file()
+    assert main(order) == 0 and len(here) == 17, "they are there already"
 
 
 def test_what_is_asked_for_is_what_is_kept(here, capsys):

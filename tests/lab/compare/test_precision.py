@@ -10,6 +10,7 @@ from cutaway.lab.compare import precision
 from cutaway.lab.compare.folder import Folder, measured
 from cutaway.lab.compare.kinds import VALUES
 from cutaway.lab.compare.precision import CACHES, WEIGHTS, PrecisionComparison, key
+from cutaway.lab.compare.rounded import scheme_named
 from cutaway.ops.blocks.scheme import precision_named
 
 TOLD = {"parameters": 1000, "cache_bytes": 66.0, "write_per_second": 20.0, "read_per_second": 300.0}
@@ -21,7 +22,7 @@ def figures(weights: int, perplexity: float, *formats: str) -> dict:
 
 def test_every_name_is_one():
     for name in WEIGHTS[1:]:
-        precision_named(name)
+        assert scheme_named(name) or precision_named(name)
     assert PrecisionComparison(model="m", text="t").cells()[-1].key == "cache int8"
     assert len(PrecisionComparison(model="m", text="t").cells()) == len(WEIGHTS) + len(CACHES)
 
@@ -30,6 +31,7 @@ def test_every_name_is_one():
     ("told", "field"),
     [
         ({"weights": ("int3",)}, "weights"),
+        ({"weights": ("q4_0,gptq",)}, "weights.*int8 and int4"),
         ({"weights": ("int8", "int8")}, "weights"),
         ({"caches": ("int4",)}, "cache"),
         ({"weights": (), "caches": ()}, "weights"),

@@ -72,6 +72,15 @@ def test_fewer_bits_take_less_and_say_other_things(folder):
     assert 0 < off[1] < 0.02 and off[1] < off[2], "8 bits move it little, 4 bits more"
 
 
+def test_gptq_has_the_bytes_of_its_scheme_and_numbers_of_its_own(folder):
+    text, model = str(folder / "text.txt"), str(folder / "model")
+    plain, better = (
+        rounded.measure(model, text, f"int4:group=32{rest}", None, count=1, length=40) for rest in ("", ",gptq")
+    )
+    assert better["weight_bytes"] == plain["weight_bytes"] and better["formats"] == plain["formats"]
+    assert better["perplexity"] != plain["perplexity"]
+
+
 def test_what_is_no_decoder_is_refused(folder, tmp_path):
     mixer = GroupedQuery(heads=2, kv_heads=1, head_dim=16, rope=Rope(width=16))
     block = Block(mixer=mixer, feed=Gated(hidden=64), before=RMSNorm())

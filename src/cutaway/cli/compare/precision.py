@@ -21,8 +21,8 @@ from cutaway.weights.shelf import SHELF, refuse_mute
 DEMO = "shakespeare"
 NONE = "none"
 WEIGHTS = (
-    "as-is;float32;bfloat16;int8:tensor;int8:row;int4:row;int4:group=128;int4:group=64;int4:group=32;"
-    "int4:group=32,asymmetric;q8_0;q4_1;q4_0"
+    "as-is;float32;bfloat16;int8:tensor;int8:row;int4:row;int4:group=128;int4:group=64;int4:group=64,gptq;"
+    "int4:group=32;int4:group=32,asymmetric;q8_0;q4_1;q4_0"
 )
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from cutaway.base.errors import BadInput
 from cutaway.lab.compare.alone import ask
 from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table
-from cutaway.lab.compare.rounded import EIGHT, PROMPT, TOKENS
+from cutaway.lab.compare.rounded import EIGHT, GPTQ, PROMPT, TOKENS, scheme_named
 from cutaway.lab.figures import measure_bars
 from cutaway.lab.page import Section, page
 from cutaway.lab.units import sized
@@ -30,6 +30,7 @@ WEIGHTS = (
     "int4:row",
     "int4:group=128",
     "int4:group=64",
+    "int4:group=64,gptq",
     "int4:group=32",
     "int4:group=32,asymmetric",
     "q8_0",
@@ -38,6 +39,7 @@ WEIGHTS = (
 )
 CACHES = ("float32", "bfloat16", "int8")
 OPENING, PASS = 4.0, 2e-10  # seconds; of a pass of few rows, for each parameter, on two cores
+CALIBRATING = 6e-7  # the same, of GPTQ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class PrecisionComparison:
             if len(set(given)) != len(given):
                 raise BadInput("names one twice", field=name)
         for name in self.weights:
-            if name != AS_IS:
+            if name != AS_IS and scheme_named(name) is None:
                 precision_named(name)
         for name in self.caches:
             kept_named(name)
@@ -79,7 +81,7 @@ class PrecisionComparison:
             Cell(
                 key=key(weights, cache),
                 about=key(weights, cache),
-                seconds=seconds,
+                seconds=seconds + (CALIBRATING * self.parameters if weights.endswith(GPTQ) else 0.0),
                 measure=partial(self._measure, None if weights == AS_IS else weights, cache),
             )
             for weights, cache in pairs
@@ -148,7 +150,8 @@ class PrecisionComparison:
             f"{self.model}, each precision in a process of its own, on {self.threads} processor "
             f"thread{'s' * (self.threads != 1)}.",
             "int8 and int4: the nearest level under one scale for a tensor, a row or a group of columns; an asymmetric "
-            "one has a level for zero. q8_0, q4_1 and q4_0 are GGUF's blocks of 32.",
+            "one has a level for zero. With gptq, columns to come make up for what each column loses. q8_0, q4_1 and "
+            "q4_0 are GGUF's blocks of 32.",
         )
         return page("Precisions compared", lead, [*(table.section() for table in self.tables(measured)), *sections])
 
