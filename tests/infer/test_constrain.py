@@ -17,18 +17,23 @@ from tests.infer.vocabularies import KINDS, closing, scribble, tokenizer
 
 from cutaway.base.errors import BadInput
 from cutaway.infer.ask import Ask
+from cutaway.infer.call_reader import reader
 from cutaway.infer.constrain import Constraint, Stuck
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.language import Language
+from cutaway.infer.load import load
 from cutaway.infer.proposers import Draft, PromptLookup
 from cutaway.infer.scheduler import Limits
 from cutaway.infer.service import Service
+from cutaway.infer.tool_calls import held, marks
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
+from cutaway.text.tools import render, style_of, tools_of
+from cutaway.weights.shelf import path_of
 
 MADE = {kind: tokenizer(kind) for kind in KINDS}
 
@@ -318,3 +323,30 @@ def hear(service: Service, asks: list[Ask]) -> list[list[tuple[str, str]]]:
     tickets = [service.ask(ask, partial(listen, place)) for place, ask in enumerate(asks)]
     assert all(ticket.wait(120) for ticket in tickets)
     return [[tuple(sample) for sample in samples] for samples in told]
+
+
+@pytest.mark.proof
+def test_a_model_that_is_no_toy():
+    """SmolLM2-135M fills in a form, answers in Chinese within an expression, and calls a tool."""
+    if path_of("smollm2-135m") is None:
+        pytest.skip("smollm2-135m is not fetched")
+    language = load("smollm2-135m")
+    tokenizer = language.tokenizer
+    form = {"name": {"type": "string", "maxLength": 30}, "age": {"type": "integer", "minimum": 0, "maximum": 150}}
+    schema = {"type": "object", "properties": form, "required": ["name", "age"], "additionalProperties": False}
+    asked = [{"role": "user", "content": "Ada is 36 years old. Give her name and age as JSON."}]
+    for told in ({}, {"temperature": 1.0, "seed": 1}, {"proposer": PromptLookup()}):
+        answer = language.generate(asked, constraint=Constraint(kind="json_schema", body=schema), max_tokens=80, **told)
+        assert answer.finish_reason == "stop" and set(json.loads(answer.text)) == {"name", "age"}
+    chinese = Constraint(kind="regex", body="[\u4e00-\u9fff]{4,12}[。！]")
+    said = language.generate([{"role": "user", "content": "你好，请介绍北京。"}], constraint=chinese, max_tokens=60)
+    assert said.finish_reason == "stop" and re.fullmatch("[\u4e00-\u9fff]{4,12}[。！]", said.text)
+    tools = tools_of([{"name": "get_weather", "parameters": {"properties": {"city": {"enum": ["Paris", "北京"]}}}}])
+    prompt = render(tokenizer, [{"role": "user", "content": "What is the weather in Paris?"}], tools)
+    style = style_of(tokenizer)
+    constraint = held(tokenizer, tools, style, "required", parallel=False)
+    answer = language.generate(tokenizer.encode(prompt, special=False), constraint=constraint, max_tokens=80)
+    (call, *_) = reader(style, ["get_weather"], marks(tokenizer)).push(answer.text)
+    assert (
+        answer.finish_reason == "stop" and call.name == "get_weather" and isinstance(json.loads(call.arguments), dict)
+    )

@@ -13,7 +13,7 @@
     return found;
   };
   const visible = (text) => text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "␣");
-  const percent = (p) => (p >= 0.9995 ? "100" : (100 * p).toFixed(p < 0.1 ? 1 : 0)) + "%";
+  const percent = (p) => (p < 0.0005 ? "<0.1" : (100 * p).toFixed(p < 0.0995 ? 1 : 0)) + "%";
 
   const row = (text, p, chosen) => {
     const line = document.createElement("div");
