@@ -15,6 +15,7 @@ from cutaway.base.errors import BadInput
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.engine import Engine
+from cutaway.infer.guessing import Guessing
 from cutaway.infer.request import Request, Sequence
 from cutaway.infer.rules import ruled
 from cutaway.infer.sampler import choose
@@ -76,6 +77,8 @@ class FadingMixer(nn.Module):
 FULL = GroupedQuery(**HEADS, rope=ROPE)
 MIXERS: dict[str, tuple[Part, ...]] = {
     "full": (FULL,),
+    "multi-head": (replace(FULL, kv_heads=4),),
+    "multi-query": (replace(FULL, kv_heads=1),),
     "window": (replace(FULL, window=6),),
     "window and full, soft cap": (replace(FULL, window=5, softcap=3.0), FULL),
     "sinks": (replace(FULL, window=5, sinks=2),),
@@ -163,9 +166,14 @@ def together(engine: Engine, asked: Row[Request], draw: random.Random) -> dict[S
 
 
 def law(
-    module: DecoderModel, asked: Row[Request], seed: int, limits: Limits = LIMITS, kept: torch.dtype | None = None
+    module: DecoderModel,
+    asked: Row[Request],
+    seed: int,
+    limits: Limits = LIMITS,
+    kept: torch.dtype | None = None,
+    guessing: Guessing | None = None,
 ) -> list[Sequence]:
-    engine = Engine(module, limits=limits, deterministic=True, kept=kept)
+    engine = Engine(module, limits=limits, deterministic=True, kept=kept, guessing=guessing)
     found = together(engine, asked, random.Random(seed))
     expected = {one: told_alone(engine, one) for one in found}
     wrong = [one for one in found if one.answer != tuple(token for token, _ in expected[one])]

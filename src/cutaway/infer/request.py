@@ -36,6 +36,10 @@ class Matcher(Protocol):
         """The token that was chosen."""
         ...
 
+    def fits(self, tokens: Row[int]) -> int:
+        """How many of these may follow one another from here."""
+        ...
+
     def copy(self) -> Any:
         """Another one, as far as this."""
         ...
@@ -96,6 +100,7 @@ class Sequence:
         self.matcher = request.matcher() if request.matcher else None
         free = Decoding(max_tokens=told.max_tokens, seed=told.seed, stop=told.stop) == told
         self.plain = free and self.matcher is None
+        self.guesses: tuple[int, ...] = ()  # at what follows its tokens, for the next step alone
         self.preemptions = 0
         self.shared = 0  # tokens that it found when it was first let in
         self.scores: list[Scored] = [(request.prompt[0], None, ())]  # of the prompt, as far as they are known

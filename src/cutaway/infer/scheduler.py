@@ -49,13 +49,15 @@ class Limits:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
     """Tokens start .. start + count - 1 of a sequence. `samples`: the last of them is the last that is known.
-    `scores`: those of them whose logits tell a prompt's logprobs."""
+    `scores`: those of them whose logits tell a prompt's logprobs. `guesses`: the last ones of `count`, which nobody
+    has written yet; the logits behind each are asked for."""
 
     sequence: Sequence
     start: int
     count: int
     samples: bool
     scores: range = range(0)
+    guesses: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,6 +140,10 @@ class Scheduler:
                 continue
             part = self._part(sequence, left)
             while (copies := self._reserve(part)) is None:
+                if part.guesses:  # they are worth nobody's pages
+                    sequence.guesses = ()
+                    part = self._part(sequence, left)
+                    continue
                 preempted = True
                 victim = max(self.running, key=lambda one: one.rank)
                 self._preempt(victim)
@@ -189,6 +195,11 @@ class Scheduler:
         found = self.tables.shareable(keys, most) // self.limits.page
         return found < most // self.limits.page and keys[found] in self._coming
 
+    @property
+    def writing(self) -> list[Sequence]:
+        """Those that run and wait for their next token only, behind one that they wrote."""
+        return [one for one in self.running if self._pending(one) == 1 and len(one.tokens) > len(one.request.prompt)]
+
     def commit(self, plan: Plan) -> list[list[Sequence]]:
         """A pass went well. Returns, for each part that samples, the sequences that choose a token by its logits: its
         own, and its siblings where it has just read the prompt for all. None where it was cancelled meanwhile."""
@@ -196,7 +207,7 @@ class Scheduler:
         for part in plan.parts:
             sequence, page = part.sequence, self.limits.page
             running = sequence.state == "running"
-            if running:
+            if running and not part.guesses:  # or else `keep` settles it, once it is known what was right
                 end, keys = part.start + part.count, sequence.keys(page)
                 self.tables.settle(sequence.number, end, keys)
                 for key in keys[part.start // page : end // page]:
@@ -220,6 +231,14 @@ class Scheduler:
             else:
                 self._wait(sibling)
         return began
+
+    def keep(self, part: Part, count: int) -> None:
+        """Of the guesses of a part the first `count` were right; what the pass kept of the others is taken back."""
+        self.counts.proposed += len(part.guesses)
+        self.counts.accepted += count
+        if part.sequence.state == "running":
+            end, keys = part.start + part.count - len(part.guesses) + count, part.sequence.keys(self.limits.page)
+            self.tables.settle(part.sequence.number, end, keys)
 
     def take(self, sequence: Sequence, token: int) -> None:
         """A token that a running sequence chose. At its end it lets go of all its pages."""
@@ -271,7 +290,15 @@ class Scheduler:
             count = border - start if border > start else count
         wanted, end = sequence.unscored, start + count
         scores = range(max(start, wanted.start), min(end, wanted.stop))
-        return Part(sequence=sequence, start=start, count=count, samples=end == known, scores=scores)
+        guesses = tuple(sequence.guesses[: left - count]) if end == known else ()
+        return Part(
+            sequence=sequence,
+            start=start,
+            count=count + len(guesses),
+            samples=end == known,
+            scores=scores,
+            guesses=guesses,
+        )
 
     def _reserve(self, part: Part, ahead: int = 0) -> list[Copy] | None:
         try:
@@ -290,6 +317,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         sequence.preemptions += 1
+        sequence.guesses = ()
         self.counts.preemptions += 1
         self._leave(sequence)
         self._wait(sequence)

@@ -15,12 +15,13 @@ import time
 import weakref
 from collections import deque
 from functools import partial
-from typing import Any
 
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.infer.ask import Ask, Busy, Event, Listen, Stats
 from cutaway.infer.engine import Engine, Written
+from cutaway.infer.guessing import Guessing
 from cutaway.infer.language import Language
+from cutaway.infer.proposers import Proposer
 from cutaway.infer.request import Request, Sequence, StopReason
 from cutaway.infer.scheduler import Limits
 from cutaway.infer.writing import Answers
@@ -64,7 +65,7 @@ class Service:
         *,
         limits: Limits | None = None,
         deterministic: bool = False,
-        proposer: Any = None,
+        proposer: Proposer | None = None,
         model: str | None = None,
         queue: int = 256,
     ):
@@ -72,7 +73,6 @@ class Service:
             raise BadInput("is an encoder: it writes nothing", source=language.source, field="model")
         language.check_weights()
         self.language, self.model, self.queue = language, model or language.source or "model", queue
-        told = {} if proposer is None else {"proposer": proposer}
         self._engine = Engine(
             language.module,
             limits=limits,
@@ -80,7 +80,7 @@ class Service:
             sampler=language.sampler,
             deterministic=deterministic,
             kept=language.kept,
-            **told,
+            guessing=None if proposer is None else Guessing(proposer, language),
         )
         self._ends = language.tokenizer.eos_ids if language.tokenizer else frozenset()
         self._changed = threading.Condition()  # guards all that follows
@@ -242,6 +242,8 @@ class Service:
         if ticket is None:
             return
         answers, index, reason = ticket._answers, sequence.index, written.reason
+        if index not in answers.open:  # its text has met a stop at an earlier token of the same step
+            return
         events = self._prompt(ticket)
         if written.token is not None:
             events += answers.token(index, written.token, written.logprob, written.tops)
