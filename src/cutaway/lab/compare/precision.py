@@ -142,8 +142,7 @@ class PrecisionComparison:
             for name, cell in cells:
                 found = _figure(measured, cell, figure)
                 if found is not None and not (figure == "weight_bytes" and name.startswith("cache")):
-                    number = shown(found)
-                    rows.append((name, number, _beside(figure, found, number)))
+                    rows.append((name, shown(found), _beside(figure, found, best)))
             if rows:
                 sections.append(Section(title=title, body=f'<div class="panel">{measure_bars(rows)}</div>'))
         lead = (
@@ -166,9 +165,9 @@ def _figure(measured: Measured, cell: str, name: str) -> float | None:
     return float(found) if isinstance(found, (int, float)) else None
 
 
-def _beside(figure: str, found: float, shown: float) -> str:
+def _beside(figure: str, found: float, best: float | None) -> str:
     if figure == "perplexity":
-        return f"{found:.3f} (+{100 * shown:.2f}%)"
+        return f"{found:.3f} ({100 * (found / (best or found) - 1):+.2f}%)"
     return sized(found) if figure == "weight_bytes" else f"{found:.1f}"
 
 
