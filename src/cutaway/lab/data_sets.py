@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from cutaway.lab.card import NoData
+from cutaway.weights.shelf import SHELF
 
 VARIABLE = "CUTAWAY_DATA"
 BESIDE = ("data", "shared/data", "../shared/data")  # looked for from the folder that one is in
@@ -22,3 +23,12 @@ def found(name: str) -> Path:
         if path.is_file():
             return path
     raise NoData(f"{name} is not here; {VARIABLE} says in which folder it is")
+
+
+def shelved(name: str) -> Path:
+    """What opens the model of that short name, where it was fetched before. Raises NoData: nothing is downloaded."""
+    model = SHELF[name]
+    path = model.folder / model.opens
+    if not path.exists():
+        raise NoData(f"{name} is not here; `cutaway get {name}` fetches it")
+    return path

@@ -9,6 +9,7 @@ import typer
 
 from cutaway.cli.compare.activations import activations
 from cutaway.cli.compare.attention import attention
+from cutaway.cli.compare.exits import exits
 from cutaway.cli.compare.experts import experts
 from cutaway.cli.compare.length import length
 from cutaway.cli.compare.measuring import HELP
@@ -34,6 +35,7 @@ app.command(context_settings=HELP)(positions)
 app.command(context_settings=HELP)(norms)
 app.command(context_settings=HELP)(activations)
 app.command(context_settings=HELP)(experts)
+app.command(context_settings=HELP)(exits)
 app.command(context_settings=HELP)(length)
 app.command(context_settings=HELP)(precision)
 app.command(context_settings=HELP)(tokenizers)

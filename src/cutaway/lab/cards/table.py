@@ -15,6 +15,7 @@ from cutaway.lab.cards import (
     backward,
     beam_finds_better,
     counts,
+    early_exit_sweep,
     flash_memory_slope,
     gqa_cache,
     int4_group_error,
@@ -30,6 +31,8 @@ from cutaway.lab.cards import (
     prefix_sharing,
     ring,
     rope_relative,
+    speculative_expected_tokens,
+    speculative_lossless,
     warm_up,
     zero,
 )
@@ -58,6 +61,9 @@ MODULES = (
     prefix_sharing,
     beam_finds_better,
     int4_group_error,
+    speculative_expected_tokens,
+    speculative_lossless,
+    early_exit_sweep,
 )
 CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in MODULES}
 

@@ -24,6 +24,7 @@ from cutaway.lab.explain.parallel import PARALLEL
 from cutaway.lab.explain.positions import POSITIONS
 from cutaway.lab.explain.quantisation import QUANTISATION
 from cutaway.lab.explain.sparse import SPARSE
+from cutaway.lab.explain.speculation import SPECULATION
 from cutaway.lab.explain.tokens import TOKENS
 
 FAMILIES: dict[str, tuple[Explanation, ...]] = {
@@ -35,7 +36,7 @@ FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "feed-forwards": FEEDS,
     "experts": MIXTURES,
     "norms": NORMS,
-    "writing an answer": (*DECODING, *GENERATION),
+    "writing an answer": (*DECODING, *GENERATION, *SPECULATION),
     "weights": QUANTISATION,
     "what is learned": OBJECTIVES,
     "how weights move": OPTIMISERS,
