@@ -34,6 +34,7 @@ from torch import Tensor
 
 from cutaway.base.errors import BadInput
 from cutaway.ops.blocks.format import BlockFormat
+from cutaway.ops.cpu.memory import ARENA
 from cutaway.ops.multiply.parts import Parts, slabs, take_apart
 
 LANES, GROUP = 16, 32
@@ -137,10 +138,10 @@ class Strips:
     @classmethod
     def _empty(cls, kind: Kind, rows: int, columns: int) -> Strips:
         strips, groups = -(-rows // LANES), -(-columns // GROUP)
-        codes = torch.empty(strips, groups, GROUP * LANES * kind.bits // 8, dtype=torch.uint8)
+        codes = ARENA.empty(strips, groups, GROUP * LANES * kind.bits // 8, dtype=torch.uint8)
 
         def numbers() -> Tensor:
-            return torch.empty(strips, groups * GROUP // kind.group, LANES, dtype=kind.scale)
+            return ARENA.empty(strips, groups * GROUP // kind.group, LANES, dtype=kind.scale)
 
         scales = None if kind.bits == 16 else numbers()
         return cls(
