@@ -114,3 +114,24 @@ def test_a_pass_is_told_once_and_what_it_narrows_to_is_seen():
     assert watch.narrow == torch.bfloat16 and told.narrow == torch.bfloat16 and told.memo is context.memo
     assert told.forms is not context.forms and context.forms is FAST and watch.told(told) is told
     assert watch.told(Context.of((4,))).forms is told.forms
+
+
+@pytest.mark.parametrize("paged", [True, False])
+def test_many_streams_attend_to_pages_where_they_lie_watched_or_not(one, paged):
+    """Forms that count must not change which forms run: the choice asks what `attend` is."""
+    calls = []
+
+    def spy(*given, **told):
+        calls.append(given)
+        return FAST.attend_paged(*given, **told)
+
+    own = {} if paged else {"attend": lambda *given, **told: attend.attend_sdpa(*given, **told)}
+    found = []
+    for watch in (None, Watch()):
+        engine = Engine(one.module, forms=replace(FAST, attend_paged=spy, **own))
+        for seed in range(4):
+            engine.submit(request(one, 20, 6, seed))
+        run(engine, watch)
+        found.append(len(calls))
+        calls.clear()
+    assert found[0] == found[1] and (found[0] > 0) is paged

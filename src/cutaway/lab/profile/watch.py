@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from cutaway.infer.engine import Engine
 from cutaway.lab.profile.clock import Clock
-from cutaway.nn.context import Context
+from cutaway.nn.context import Apart, Context
 from cutaway.nn.linear import Linear
 from cutaway.ops.forms import Forms
 
@@ -53,18 +53,30 @@ PARTS = (
 FORMS: dict[str, Callable[[str], str]] = {
     "attend": lambda name: "attention",
     "attend_blocks": lambda name: "attention",
+    "attend_paged": lambda name: "attention",
     "rotate": lambda name: "positions",
     "rms_norm": lambda name: "norms",
     "layer_norm": lambda name: "norms",
     "multiply": lambda name: product(name),
 }
 SCHEDULER = ("plan", "commit", "take", "end", "abandon", "forget")
-VIEW = ("append", "read", "replace", "where", "advance")
+VIEW = ("append", "read", "replace", "where", "placed", "advance")
 
 
 def product(name: str) -> str:
     """Who a product with weights is counted for, by who it is called in."""
     return "projections" if name == "attention" else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting(Forms):
+    """Forms that count for themselves. `given`: those that they stand for, which say what is run."""
+
+    given: Forms
+
+    @property
+    def in_pages(self) -> Callable | None:
+        return None if self.given.in_pages is None else self.attend_paged
 
 
 class Watch:
@@ -82,15 +94,22 @@ class Watch:
             return context
         self.narrow = context.narrow
         seen = object.__new__(Context)  # as in Context.at
-        cache = None if context.cache is None else WatchedView(context.cache, self.clock)
-        seen.__dict__.update(context.__dict__, forms=self._counting(context.forms), cache=cache)
+        cache, apart = self._view(context.cache), context.apart
+        if apart is not None:
+            apart = Apart(steps=self._view(apart.steps), rest=self._view(apart.rest))
+        told = {"forms": self._counting(context.forms), "cache": cache, "apart": apart}
+        seen.__dict__.update(context.__dict__, **told)
         return seen
+
+    def _view(self, view: Any) -> Any:
+        return None if view is None else WatchedView(view, self.clock)
 
     def _counting(self, forms: Forms) -> Forms:
         found = self._forms.get(id(forms))
         if found is None:
-            counted = {one: self._one(getattr(forms, one), name) for one, name in FORMS.items()}
-            made = replace(forms, **counted)
+            held = {one.name: getattr(forms, one.name) for one in fields(Forms)}
+            counted = {one: self._one(held[one], name) for one, name in FORMS.items()}
+            made = Counting(given=forms, **{**held, **counted})
             # Kept under both, and the given ones with them: an identity is only theirs while they are there.
             found = self._forms[id(forms)] = self._forms[id(made)] = forms, made
         return found[1]
