@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cutaway.serve.bounds import Bounds
     from cutaway.serve.roster import Embedder, Speaker
 
-NEEDED = ("fastapi", "uvicorn", "pydantic", "prometheus_client")
+NEEDED = ("fastapi", "uvicorn", "pydantic", "prometheus_client", "nicegui")
 LEAST_KEY = 8
 
 Names = Annotated[
@@ -66,6 +66,7 @@ def serve(
     waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; others are sent away (429).")] = 256,
     seconds: Annotated[float, typer.Option(min=0.1, help="Most time of a request.")] = 600.0,
     grace: Annotated[float, typer.Option(min=0.0, help="Time for running requests when the server ends.")] = 10.0,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="A page to talk with the model, at /.")] = True,
     deterministic: Deterministic = False,
     device: Device = None,
     dtype: Dtype = None,
@@ -110,7 +111,11 @@ def serve(
         known = names(host)
         hosts = None if known is None else known | {one.lower() for one in allow_host or ()}
         app = application(roster, bounds, keys=keys, hosts=hosts)
-        _tell(roster.models, address(bound), host, bool(keys))
+        if page:
+            from cutaway.serve.pages.mount import mount
+
+            mount(app)
+        _tell(roster.models, address(bound), host, bool(keys), page)
         from cutaway.serve import run
 
         code = run.serve(app, bound)
@@ -159,10 +164,12 @@ def _served(
     return Speaker(name, Service(language, limits=limits, deterministic=deterministic, model=name, queue=queue))
 
 
-def _tell(models: dict[str, Speaker | Embedder], url: str, host: str, locked: bool) -> None:
+def _tell(models: dict[str, Speaker | Embedder], url: str, host: str, locked: bool, page: bool) -> None:
     from cutaway.serve.gate import names
 
     console.say(f"serving {', '.join(models)} at {url}/v1")
+    if page:
+        console.say(f"to talk with it: {url}{' (the password is the key)' if locked else ''}")
     if names(host) is None and not locked:
         console.say("other machines can use this server, and no key is asked for: see --api-key")
     console.say("Ctrl-C ends it")
