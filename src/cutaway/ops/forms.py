@@ -21,6 +21,7 @@ from cutaway.ops import activation, norm, rope
 from cutaway.ops.attend import attend_readable, attend_sdpa
 from cutaway.ops.block_sparse import attend_blocks_gathered, attend_blocks_readable
 from cutaway.ops.choice import ATTEND, Form, choose_attend
+from cutaway.ops.cpu.build import asked_for
 from cutaway.ops.cpu.multiply import multiply_kernels, multiply_kernels_int8, narrow_kernels
 from cutaway.ops.dispatch import dispatch_readable, dispatch_sorted
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
@@ -100,10 +101,11 @@ NAMED: Mapping[str, Forms] = MappingProxyType(
 
 
 def attending(name: str | None = None) -> Forms:
-    """The forms that answer a person: the fast ones, our own kernels for quantised weights where they can be had, and
-    the attention of a name, by the rule of `choose_attend`, which says what it raises."""
+    """The forms that answer a person: the fast ones, our own kernels for quantised weights where CUTAWAY_KERNELS asks
+    for them (compiling takes half a minute, once), and the attention of a name, by the rule of `choose_attend`, which
+    says what it raises. BadInput where CUTAWAY_KERNELS is no name that there is."""
     choice = choose_attend(name)
-    kernels = {"multiply": multiply_kernels, "narrow": narrow_kernels}
+    kernels = {"multiply": multiply_kernels, "narrow": narrow_kernels} if asked_for() else {}
     return replace(FAST, attend=choice.form, attend_blocks=choice.blocks, **kernels)
 
 

@@ -11,8 +11,10 @@ import torch
 
 from cutaway.base.errors import BadInput
 from cutaway.ops.cpu import build
-from cutaway.ops.cpu.build import SETS, choose, find_kernels, kernels, library, wanted
+from cutaway.ops.cpu.build import SETS, asked_for, choose, find_kernels, kernels, library, wanted
 from cutaway.ops.cpu.compiler import Failed
+from cutaway.ops.cpu.multiply import multiply_kernels
+from cutaway.ops.forms import attending
 
 
 @pytest.fixture
@@ -131,3 +133,10 @@ def test_threads_of_python_do_not_meet(loaded):
 
 def test_each_set_has_flags_of_its_own():
     assert len({one.flags for one in SETS.values()}) == len({one.bit for one in SETS.values()}) == len(SETS)
+
+
+@pytest.mark.parametrize(("value", "asked"), [("", False), ("off", False), ("on", True), ("avx2", True)])
+def test_commands_run_on_kernels_where_they_are_asked_for(monkeypatch, value, asked):
+    monkeypatch.setenv("CUTAWAY_KERNELS", value)
+    assert asked_for() is asked
+    assert (attending().multiply is multiply_kernels) is asked

@@ -6,8 +6,9 @@
 
 Every .cpp of this folder becomes part of one shared library, compiled for the best instruction set of SETS that the
 CPU itself says it has. Nothing here raises because kernels cannot be had: it says why in one line, once, and the torch
-path runs. CUTAWAY_KERNELS=off asks for that path, CUTAWAY_KERNELS=avx2 (or another set) for a lesser set. CXX names
-another compiler.   Read next: ops/cpu/compiler.py, ops/cpu/pool.h, ops/cpu/vector.h
+path runs. CUTAWAY_KERNELS=off asks for that path, CUTAWAY_KERNELS=avx2 (or another set) for a lesser set. Commands run
+on kernels where it says "on" or names a set: compiling takes a while. CXX names another compiler.
+Read next: ops/cpu/compiler.py, ops/cpu/pool.h, ops/cpu/vector.h
 """
 
 from __future__ import annotations
@@ -120,6 +121,12 @@ def wanted(asked: str) -> str | None:
         names = [OFF, *SETS]
         raise BadInput(f'no kernels "{name}"{did_you_mean(name, names)}: {", ".join(names)}', source=VARIABLE)
     return name
+
+
+def asked_for() -> bool:
+    """Whether CUTAWAY_KERNELS asks for kernels: "on", or a set. BadInput for what it does not know."""
+    asked = os.environ.get(VARIABLE, "")
+    return wanted(asked) != OFF and bool(asked.strip())
 
 
 def choose(bits: int, name: str | None) -> str | None:
