@@ -18,10 +18,10 @@ def test_using_one_imports_that_one(monkeypatch):
     assert "cutaway.cli.models" not in sys.modules
     real = group.get_command(None, "models").real()
     assert "cutaway.cli.models" in sys.modules
-    assert {parameter.name for parameter in real.params} == {"as_json", "count"}
+    assert {parameter.name for parameter in real.params} == {"as_json", "shared_threads"}
 
 
 def test_a_group_has_its_own_commands_each_with_the_shared_options():
     real = command_line().get_command(None, "data").real()
     assert real.name == "data" and set(real.commands) == {"prepare", "look"}
-    assert all("count" in {parameter.name for parameter in one.params} for one in real.commands.values())
+    assert all("shared_threads" in {parameter.name for parameter in one.params} for one in real.commands.values())

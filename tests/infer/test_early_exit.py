@@ -37,17 +37,21 @@ def by_hand(language: Language, exits: Confident, count: int) -> tuple[list[int]
     return ids[len(TEXT) :], left[1:]
 
 
-@pytest.mark.parametrize("mixer", [name for name in MIXERS if name not in ("only a state", "dynamic rope")])
+# A state by itself cannot be read without a cache; dynamic rope fixes its base at the prompt's length.
+@pytest.mark.parametrize("mixer", [name for name in MIXERS if name not in ("a state", "only a state", "dynamic rope")])
 def test_tokens_are_those_of_the_exits_over_a_whole_cache(mixer):
     """Blocks that a token skipped see it later: all logits are as if it had never left."""
     language = Language(model(*MIXERS[mixer], *MIXERS[mixer]).double())
     blocks = len(language.spec.blocks)
-    exits = Confident(after=(1, blocks // 2, blocks - 1), threshold=0.25)
+    for threshold in (0.25, 0.3, 0.4, 0.5, 0.6):  # how sure random weights are is luck
+        exits = Confident(after=(1, blocks // 2, blocks - 1), threshold=threshold)
+        tokens, left = by_hand(language, exits, 10)
+        if len(set(left)) > 1:
+            break
+    assert len(set(left)) > 1, "all left at one place: nobody had to wait for another"
     held = language.continuation(exits)
     answer = language.generate(TEXT, held=held, max_tokens=10)
-    tokens, left = by_hand(language, exits, 10)
     assert list(answer.tokens) == tokens and held.left == left
-    assert len(set(left)) > 1, "all left at one place: nobody had to wait for another"
     held._settle()
     held.cache.check()
 
