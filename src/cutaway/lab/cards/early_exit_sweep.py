@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cutaway.infer.early_exit import Confident
+from cutaway.infer.early_exit import Confident, Leaving
 from cutaway.infer.language import Language
 from cutaway.infer.load import load
 from cutaway.lab.card import AtLeast, AtMost, Card, Finding
@@ -85,6 +85,7 @@ def saved(language: Language, rows: int = 4) -> float:
     depths = []
     for ids in text(rows, LENGTH // 2, torch.Generator().manual_seed(8)).tolist():
         held = language.continuation(Confident(after=(2, 3), threshold=SURE))
+        assert isinstance(held, Leaving)
         language.generate(ids, held=held, max_tokens=LENGTH // 2)
         depths += held.left
     return BLOCKS * len(depths) / sum(depths)
