@@ -151,7 +151,7 @@ class Crew:
                 )
             started = [self._first, (work, done)] if self._first else [(work, done)]
             self._first = None
-            with _uninterrupted():
+            with _uninterrupted(), _workers_alive():
                 self._under_way += [(self._pool.submit(_work, one), after) for one, after in started]
             self._take(2 * self.workers)
 
@@ -170,11 +170,19 @@ class Crew:
     def _take(self, leave: int) -> None:
         while len(self._under_way) > leave:
             future, done = self._under_way.popleft()
-            try:
-                done(future.result())
-            except BrokenProcessPool as error:
-                message = "a worker process ended (out of memory?); finished shards are kept: try again, fewer workers"
-                raise CutawayError(message) from error
+            with _workers_alive():
+                record = future.result()
+            done(record)
+
+
+@contextmanager
+def _workers_alive() -> Iterator[None]:
+    """A worker that died is found when work is given to it, or when it is waited for."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        message = "a worker process ended (out of memory?); finished shards are kept: try again, fewer workers"
+        raise CutawayError(message) from error
 
 
 class Writer:
