@@ -71,6 +71,17 @@ def test_no_command_has_two_options_of_one_name():
             assert len(set(names)) == len(names), f"{name} {one.name}: {names}"
 
 
+OPENING = ("chat", "generate", "decode", "logits", "open", "serve", "profile", "train")
+COMPARING = ("attention", "length", "precision", "exits")
+
+
+def test_every_command_that_runs_a_model_lets_its_attention_be_chosen():
+    commands = command_line().commands
+    compared = commands["compare"].real().commands
+    for one in (*(commands[name].real() for name in OPENING), *(compared[name] for name in COMPARING)):
+        assert "--attend" in {option for parameter in one.params for option in parameter.opts}, one.name
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"cutaway {__version__}\n"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ import torch
 
 import cutaway
 from cutaway.base.errors import BadInput, CutawayError
+from cutaway.ops import choice
+from cutaway.ops.tiled import attend_tiled
 from cutaway.recipes.table import VALUES, made
 from cutaway.recipes.training import Training
 from cutaway.train import checkpoints
@@ -54,6 +57,34 @@ def whole(tmp_path, corpus):
     begin(tmp_path / "whole", corpus)
     go(tmp_path / "whole")
     return tmp_path / "whole"
+
+
+RECIPES = {
+    "nano": SMALL,
+    "bert-mini": ["layers=1", "heads=2", "dim=32", "length=32", "rows=4", "vocab=300", "task.evaluated=2"],
+    "t5-tiny": ["layers=1", "heads=2", "dim=16", "hidden=16", "rows=4", "task.exact=2"],
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_learns_by_the_attention_that_it_names(recipe, tmp_path, corpus, monkeypatch):
+    learning = []
+
+    def watched(*given, **told):
+        learning.append(torch.is_grad_enabled())
+        return attend_tiled(*given, **told)
+
+    tiled = replace(choice.ATTEND["tiled"], form=watched)
+    monkeypatch.setattr(choice, "ATTEND", {**choice.ATTEND, "tiled": tiled})
+    changes = [*RECIPES[recipe], *([] if recipe == "t5-tiny" else [f"corpus={corpus}"]), "steps=2", "evaluate=2"]
+    for name, named in (("plain", []), ("named", ["attend=tiled"])):
+        Run.create(tmp_path / name, recipe, made(recipe, [*changes, *named]))
+        assert not any(learning)
+        go(tmp_path / name)
+    assert any(learning)
+    # Float32 sums in another order, over two steps.
+    expected = pytest.approx([loss for _, loss in losses(tmp_path / "plain")], abs=1e-4)
+    assert [loss for _, loss in losses(tmp_path / "named")] == expected
 
 
 @pytest.mark.parametrize(("busy", "threads"), [(False, {2}), (True, {1})])

@@ -14,6 +14,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.cli.console import Column, messages, results, safe, say, show_json, show_table
 from cutaway.cli.opening import Device, Dtype, ModelName, open_language
+from cutaway.cli.options import Attend
 
 if TYPE_CHECKING:
     from cutaway.infer.language import Language
@@ -31,6 +32,7 @@ def profile(
     streams: Annotated[str, typer.Option(metavar="N,N", help="Answers written at once, one table for each.")] = "1,16",
     dtype: Dtype = None,
     device: Device = None,
+    attend: Attend = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, in plain units.")] = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", dir_okay=False, help="Write one self-contained page.")
@@ -42,7 +44,7 @@ def profile(
     the speed at which this machine does that (`cutaway doctor` measures it too).
     """
     counts = _counts(streams)
-    language = open_language(context, model, dtype=dtype, device=device)
+    language = open_language(context, model, dtype=dtype, device=device, attend=attend)
     _check_length(language, prompt, new, max(counts))
     found = measured(model, language, prompt, new, counts)
     if html is not None:

@@ -18,6 +18,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.base.paths import expand
 from cutaway.cli import console, threads
+from cutaway.cli.options import Attend
 
 if TYPE_CHECKING:
     from cutaway.recipes.crew import Crew
@@ -48,6 +49,7 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write events for TensorBoard into the run's folder.")
     ] = False,
+    attend: Attend = None,
 ) -> None:
     """Train a model by a recipe, or continue a run.
 
@@ -55,7 +57,7 @@ def train(
     other commands and for transformers. Ctrl-C saves and stops; a run that was killed continues with --resume.
     """
     if resume is not None:
-        if recipe is not None or folder is not None or dry_run:
+        if recipe is not None or folder is not None or dry_run or attend is not None:
             raise BadInput("continues a run as it was begun: give it nothing but the folder", source="--resume")
         _go(context, expand(resume), None, tensorboard)
         return
@@ -64,7 +66,7 @@ def train(
     threads.apply(context)
     from cutaway.recipes.table import made
 
-    value = made(recipe, changes or [])
+    value = made(recipe, [*(changes or []), *([] if attend is None else [f"attend={attend}"])])
     if dry_run:
         _outline(recipe, value)
         return

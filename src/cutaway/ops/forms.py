@@ -104,9 +104,14 @@ def attending(name: str | None = None) -> Forms:
     """The forms that answer a person: the fast ones, our own kernels for quantised weights where CUTAWAY_KERNELS asks
     for them (compiling takes half a minute, once), and the attention of a name, by the rule of `choose_attend`, which
     says what it raises. BadInput where CUTAWAY_KERNELS is no name that there is."""
-    choice = choose_attend(name)
     kernels = {"multiply": multiply_kernels, "narrow": narrow_kernels} if asked_for() else {}
-    return replace(FAST, attend=choice.form, attend_blocks=choice.blocks, **kernels)
+    return replace(attended(name), **kernels)
+
+
+def attended(name: str | None = None) -> Forms:
+    """The fast forms with the attention of a name, by the rule of `choose_attend`, which says what it raises."""
+    choice = choose_attend(name)
+    return replace(FAST, attend=choice.form, attend_blocks=choice.blocks)
 
 
 def named(**chosen: str) -> Forms:

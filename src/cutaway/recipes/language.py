@@ -24,6 +24,7 @@ from cutaway.infer.language import Language
 from cutaway.infer.save import save
 from cutaway.models.decoder import Decoder
 from cutaway.nn.initialisation import Initialisation
+from cutaway.ops.forms import Forms
 from cutaway.recipes.beginning import begun
 from cutaway.recipes.recipe import Prepared, Sampling, Share
 from cutaway.recipes.shelved import Shelved
@@ -64,7 +65,7 @@ class NextToken:
         if self.words < 0:
             raise BadInput(f"must be at least 0, is {self.words}", field="words")
 
-    def prepare(self, folder: Path, seed: int, device: str, share: Share) -> Prepared:
+    def prepare(self, folder: Path, seed: int, device: str, share: Share, forms: Forms) -> Prepared:
         reading = self.corpus.read(folder)
         spec = replace(self.model, vocab=reading.tokenizer.vocab)
         if int(reading.training.lengths.sum()) <= self.length:
@@ -72,7 +73,7 @@ class NextToken:
         order = Windows if self.order == "windows" else Fitted
         rows = order(reading.training, length=self.length, seed=seed)
         evaluation = Evaluation(reading.validation, length=self.length, count=max(1, EVALUATED // self.length))
-        module, objective = begun(spec, seed, device, self.initialisation), Causal()
+        module, objective = begun(spec, seed, device, self.initialisation), Causal(forms=forms)
         parameters = sum(weight.numel() for weight in module.parameters())
         return Prepared(
             module=module,

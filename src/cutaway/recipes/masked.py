@@ -19,6 +19,7 @@ from cutaway.data.packing import Fitted
 from cutaway.models.encoder import Encoder
 from cutaway.nn.context import Context
 from cutaway.nn.initialisation import Initialisation
+from cutaway.ops.forms import Forms
 from cutaway.recipes.beginning import begun
 from cutaway.recipes.language import EVALUATED, scored
 from cutaway.recipes.recipe import Prepared, Share
@@ -48,7 +49,7 @@ class HiddenToken:
         if self.rows < 1 or (self.evaluated is not None and self.evaluated < 1):
             raise BadInput("rows and evaluated must be at least 1", field="rows")
 
-    def prepare(self, folder: Path, seed: int, device: str, share: Share) -> Prepared:
+    def prepare(self, folder: Path, seed: int, device: str, share: Share, forms: Forms) -> Prepared:
         reading = self.corpus.read(folder)
         tokenizer = reading.tokenizer
         special = tokenizer.special
@@ -58,7 +59,7 @@ class HiddenToken:
         rows = Fitted(reading.training, length=self.length, seed=seed)
         evaluation = Evaluation(reading.validation, length=self.length, count=max(1, EVALUATED // self.length))
         module = begun(spec, seed, device, self.initialisation)
-        objective = Masked(mask=special[MASK], vocab=spec.vocab, special=tuple(special.values()))
+        objective = Masked(mask=special[MASK], vocab=spec.vocab, special=tuple(special.values()), forms=forms)
         shown_N = torch.from_numpy(reading.validation.stretch(0, 2 * self.length).astype("int64"))
         parameters = sum(weight.numel() for weight in module.parameters())
         return Prepared(

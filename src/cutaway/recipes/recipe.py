@@ -15,6 +15,7 @@ from torch import nn
 from cutaway.base.errors import BadInput
 from cutaway.base.seeds import LIMIT
 from cutaway.data.batches import Resumable
+from cutaway.ops.forms import Forms
 from cutaway.train.loss import Objective
 from cutaway.train.schedules import Schedule
 
@@ -60,10 +61,10 @@ class Share:
 class Task(Protocol):
     """What is learned from what."""
 
-    def prepare(self, folder: Path, seed: int, device: str, share: Share) -> Prepared:
+    def prepare(self, folder: Path, seed: int, device: str, share: Share, forms: Forms) -> Prepared:
         """Reads, trains the tokenizer (or finds the one in `folder`, the run's), and builds the model.
 
-        `share`: what part of each batch is this process's.
+        `share`: what part of each batch is this process's. `forms`: what the model runs on while it learns.
         """
         ...
 
@@ -76,7 +77,8 @@ class Task(Protocol):
 class Recipe:
     """`accumulate`: batches of a step, on each of `processes`. `clip`: the greatest length of the gradient. `evaluate`,
     `save`: steps between two evaluations, two checkpoints; `keep`: how many of the latest checkpoints stay, besides the
-    best. `until`: a validation loss at which it ends early. `device`: None for the fastest kind that there is.
+    best. `until`: a validation loss at which it ends early. `attend`: the form of attention (ops/choice.py).
+    `device`: None for the fastest kind that there is.
     """
 
     about: str
@@ -88,6 +90,7 @@ class Recipe:
     processes: int = 1
     clip: float | None = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    attend: Literal["naive", "tiled", "sdpa", "triton"] | None = None
     evaluate: int = 250
     save: int = 500
     keep: int = 2

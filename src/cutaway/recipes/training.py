@@ -14,6 +14,7 @@ from torch import nn
 
 from cutaway.base.errors import BadInput
 from cutaway.data.prefetch import Prefetch
+from cutaway.ops.forms import attended
 from cutaway.recipes.crew import Crew, muster
 from cutaway.recipes.recipe import Prepared, Recipe
 from cutaway.train.cores import OnCores, one_core
@@ -65,7 +66,7 @@ class Training:
         if not crew.first:
             crew.wait()  # until the first has cleared up and trained the tokenizer
         found = run.resume(say) if crew.first else run.checkpoints.latest(say)
-        prepared = recipe.task.prepare(run.folder, recipe.seed, crew.device, crew.share)
+        prepared = recipe.task.prepare(run.folder, recipe.seed, crew.device, crew.share, attended(recipe.attend))
         if crew.first:
             crew.wait()
         if crew.device.startswith("cuda"):

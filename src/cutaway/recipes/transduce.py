@@ -25,6 +25,7 @@ from cutaway.infer.save import save
 from cutaway.infer.seq2seq import Seq2Seq
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.nn.initialisation import Initialisation
+from cutaway.ops.forms import Forms
 from cutaway.recipes.beginning import begun
 from cutaway.recipes.invented import Invented, Pair
 from cutaway.recipes.recipe import Prepared, Share
@@ -61,7 +62,7 @@ class Transduce:
         if min(self.rows, self.exact, self.shown, self.longest) < 1:
             raise BadInput("rows, exact, shown and longest must be at least 1", field="rows")
 
-    def prepare(self, folder: Path, seed: int, device: str, share: Share) -> Prepared:
+    def prepare(self, folder: Path, seed: int, device: str, share: Share, forms: Forms) -> Prepared:
         training, held = self.corpus.read()
         tokenizer = _tokenizer(training, held, folder)
         spec = replace(self.model, vocab=tokenizer.vocab, start=START, ends=(END,))
@@ -75,7 +76,7 @@ class Transduce:
         places = {"rows": self.rows, "seed": seed, "rank": share.rank, "world": share.world}
         return Prepared(
             module=module,
-            objective=SequenceToSequence(smoothing=self.smoothing),
+            objective=SequenceToSequence(smoothing=self.smoothing, forms=forms),
             batches=Examples(lambda index: _batch(learned[index]), len(learned), **places),
             validate=partial(self._scored, batches=told, held=held[: self.exact], tokenizer=tokenizer),
             sample=partial(self._sample, held=held[: self.shown], tokenizer=tokenizer),

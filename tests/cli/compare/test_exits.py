@@ -15,7 +15,7 @@ def small(monkeypatch):
     one = language()
     asked: list[str] = []
     monkeypatch.setattr(one, "encode", lambda text: asked.append(text) or IDS)
-    monkeypatch.setattr(module, "open_language", lambda context, name: one)
+    monkeypatch.setattr(module, "open_language", lambda context, name, attend: one)
     return asked
 
 

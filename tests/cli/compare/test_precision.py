@@ -63,6 +63,7 @@ def test_what_is_asked_for_is_what_is_kept(here, capsys):
         "threads": 1,
         "count": 2,
         "length": 64,
+        "attend": None,
     }
 
 

@@ -13,6 +13,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.cli.console import Column, say, show_json, show_table
 from cutaway.cli.opening import ModelName, open_language, read_text
+from cutaway.cli.options import Attend
 
 if TYPE_CHECKING:
     from cutaway.lab.exits import Exit
@@ -26,6 +27,7 @@ def exits(
     ] = None,
     tokens: Annotated[int, typer.Option(min=2, help="Most tokens of it.")] = 256,
     thresholds: Annotated[str, typer.Option(metavar="P,...", help="How sure is sure enough.")] = "0.5,0.7,0.9,0.99",
+    attend: Attend = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """What a model says if it stops behind each of its blocks, and what leaving early costs.
@@ -35,7 +37,7 @@ def exits(
     """
     sure = _numbers(thresholds)
     given = _ours() if text is None else read_text(text)
-    language = open_language(context, model)
+    language = open_language(context, model, attend=attend)
     from cutaway.lab.exits import sweep
 
     ids = language.encode(given)[: min(tokens, language.spec.length)]

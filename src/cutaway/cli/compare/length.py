@@ -14,6 +14,7 @@ from cutaway.cli import threads
 from cutaway.cli.compare.measuring import AsJson, Out, Run, compare, tokens, words
 from cutaway.cli.data import located
 from cutaway.cli.get import bring
+from cutaway.cli.options import Attend
 from cutaway.weights.shelf import SHELF, refuse_mute
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def length(
     passages: Annotated[int | None, typer.Option(help="How many passages of the text are read.")] = None,
     steps: Annotated[int, typer.Option(help="Of training the small models.")] = 300,
     seed: Annotated[int, typer.Option(help="Of training, and of the numbers told.")] = 0,
+    attend: Attend = None,
     folder: Run = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -83,7 +85,9 @@ def length(
         except BadInput as error:
             raise BadInput(error.message, source=model, field=error.field) from error
         subjects.append(made)
-    comparison = LengthComparison(subjects=tuple(subjects), text=text, depths=shares, steps=steps, seed=seed)
+    comparison = LengthComparison(
+        subjects=tuple(subjects), text=text, depths=shares, steps=steps, seed=seed, attend=attend
+    )
     compare("length", comparison, folder, out=out, as_json=as_json)
 
 

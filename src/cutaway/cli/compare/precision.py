@@ -16,6 +16,7 @@ from cutaway.cli.compare.measuring import AsJson, Out, Run, compare
 from cutaway.cli.data import located
 from cutaway.cli.get import bring
 from cutaway.cli.opening import ModelName
+from cutaway.cli.options import Attend
 from cutaway.weights.shelf import SHELF, refuse_mute
 
 DEMO = "shakespeare"
@@ -38,6 +39,7 @@ def precision(
     ] = "float32,bfloat16,int8",
     passages: Annotated[int, typer.Option(help="How many passages of the text are read.")] = 4,
     length: Annotated[int, typer.Option(help="Tokens of a passage.")] = 512,
+    attend: Attend = None,
     folder: Run = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -63,6 +65,7 @@ def precision(
         length=length,
         threads=threads.wanted(context) or cores(),
         parameters=_parameters(model),
+        attend=attend,
     )
     compare("precision", comparison, folder, out=out, as_json=as_json, timed=True)
 

@@ -24,6 +24,8 @@ from cutaway.lab.compare.short import SHORT, STEPS, short
 from cutaway.lab.compare.stretched import rebuilt, variant
 from cutaway.lab.compare.subject import Subject, key
 from cutaway.models.decoder import Decoder
+from cutaway.ops.choice import choose_attend
+from cutaway.ops.forms import attended
 
 BUCKETS = 32  # of positions, at most
 LEAST = 16  # tokens of a bucket
@@ -31,13 +33,15 @@ LEAST = 16  # tokens of a bucket
 
 @dataclass(frozen=True, kw_only=True)
 class LengthComparison:
-    """`text`: a corpus by its name, a file or a folder. `steps`: those of the small models' training."""
+    """`text`: a corpus by its name, a file or a folder. `steps`: those of the small models' training. `attend`: the
+    form of attention that reads (ops/choice.py)."""
 
     subjects: tuple[Subject, ...]
     text: str
     depths: tuple[float, ...] = (0.1, 0.5, 0.9)
     steps: int = STEPS
     seed: int = 0
+    attend: str | None = None
 
     def __post_init__(self) -> None:
         names = [subject.model for subject in self.subjects]
@@ -47,6 +51,7 @@ class LengthComparison:
             raise BadInput(f"must be from 0 to 1, are {self.depths}", field="depths")
         if self.steps < 1:
             raise BadInput(f"must be at least 1, is {self.steps}", field="steps")
+        choose_attend(self.attend)
 
     def cells(self) -> tuple[Cell, ...]:
         found = []
@@ -82,7 +87,7 @@ class LengthComparison:
             rebuilt(language.module, spec),  # type: ignore[arg-type]
             passages=subject.passages,
             prompt=subject.context,
-            forms=language.forms,
+            forms=attended(self.attend),
             formats=language.continuation().formats,
         )
         losses_BT, answers = read(reader, ids_BT, asked)

@@ -19,6 +19,7 @@ from cutaway.lab.page import Section, page
 from cutaway.lab.units import sized
 from cutaway.nn.narrow_cache import kept_named
 from cutaway.ops.blocks.scheme import precision_named
+from cutaway.ops.choice import choose_attend
 
 AS_IS = "as-is"
 WEIGHTS = (
@@ -46,7 +47,7 @@ CALIBRATING = 6e-7  # the same, of GPTQ
 class PrecisionComparison:
     """`weights`: names as in ops/blocks/scheme.py, or "as-is", what the model came in. `caches`: names of
     nn/narrow_cache.py, each with the weights as they came. `passages` of `length` tokens of `text` are read.
-    `parameters`: the model's, by which the time is guessed."""
+    `parameters`: the model's, by which the time is guessed. `attend`: the form of attention (ops/choice.py)."""
 
     model: str
     text: str
@@ -57,6 +58,7 @@ class PrecisionComparison:
     threads: int = 2
     parameters: int = 135_000_000
     seed: int = 0
+    attend: str | None = None
 
     def __post_init__(self) -> None:
         if not self.weights + self.caches:
@@ -69,6 +71,7 @@ class PrecisionComparison:
                 precision_named(name)
         for name in self.caches:
             kept_named(name)
+        choose_attend(self.attend)
         for name, least in (("passages", 1), ("length", 2), ("threads", 1), ("parameters", 1)):
             if getattr(self, name) < least:
                 raise BadInput(f"must be at least {least}, is {getattr(self, name)}", field=name)
@@ -89,7 +92,7 @@ class PrecisionComparison:
 
     def _measure(self, weights: str | None, cache: str | None) -> Figures:
         order = {"model": self.model, "text": self.text, "weights": weights, "cache": cache, "threads": self.threads}
-        order |= {"count": self.passages, "length": self.length}
+        order |= {"count": self.passages, "length": self.length, "attend": self.attend}
         return ask("cutaway.lab.compare.rounded", order, threads=self.threads)
 
     def tables(self, measured: Measured) -> tuple[Table, ...]:

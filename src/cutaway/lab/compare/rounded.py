@@ -27,6 +27,7 @@ from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.narrow_cache import narrow_streams
 from cutaway.nn.quantised import QuantisedEmbedding, QuantisedLinear
 from cutaway.ops.blocks.scheme import Absmax, precision_named
+from cutaway.ops.forms import Forms, attended
 from cutaway.weights.calibration import calibrate
 
 EIGHT = 8
@@ -46,12 +47,13 @@ def measure(
     count: int,
     length: int,
     threads: int | None = None,
+    attend: str | None = None,
 ) -> Figures:
     """The model of this name with `weights` and `cache` as `load` takes them (None: as they are), over `count` passages
     of `length` tokens. Raises BadInput for what is no decoder with a tokenizer."""
     if threads is not None:
         torch.set_num_threads(threads)
-    language = _opened(model, text, weights, cache)
+    language = _opened(model, text, weights, cache, attended(attend))
     assert isinstance(language.spec, Decoder) and language.tokenizer is not None
     ids_BT = passages(language.tokenizer, text, count, length)
     losses = [math.log(perplexity(language, ids_T.tolist(), EIGHT)) for ids_T in ids_BT]
@@ -80,9 +82,9 @@ def scheme_named(name: str) -> Absmax | None:
     return scheme
 
 
-def _opened(model: str, text: str, weights: str | None, cache: str | None) -> Language:
+def _opened(model: str, text: str, weights: str | None, cache: str | None, forms: Forms) -> Language:
     scheme = scheme_named(weights or "")
-    language = load(model, device="cpu", weights=None if scheme else weights, cache=cache)
+    language = load(model, device="cpu", weights=None if scheme else weights, cache=cache, forms=forms)
     if not isinstance(language, Language) or not isinstance(language.spec, Decoder) or language.tokenizer is None:
         raise BadInput("is no decoder with a tokenizer", source=model)
     if scheme is not None:
@@ -93,7 +95,7 @@ def _opened(model: str, text: str, weights: str | None, cache: str | None) -> La
         whole = ids[: len(ids) // max(length, 1) * length][: STRETCHES * length]
         for _ in calibrate(language.module, torch.tensor(whole).view(-1, max(length, 1)), scheme):
             pass
-        language = Language(language.module, language.tokenizer, source=model, kept=language.kept)
+        language = Language(language.module, language.tokenizer, source=model, kept=language.kept, forms=forms)
     language.check_weights()
     return language
 

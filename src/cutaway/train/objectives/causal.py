@@ -17,6 +17,7 @@ from cutaway.data.batch import IGNORE, Batch
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.ops.forms import FAST, Forms
 from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
 
@@ -25,17 +26,19 @@ Held = TypeVar("Held")
 
 @dataclass(frozen=True, kw_only=True)
 class Causal:
-    """`z`: the weight of the z-loss (PaLM: 1e-4). `smoothing`: the share of a target that is spread over all words."""
+    """`z`: the weight of the z-loss (PaLM: 1e-4). `smoothing`: the share of a target that is spread over all words.
+    `forms`: which form of each replaceable function the model runs on."""
 
     splits = True
     z: float = 0.0
     smoothing: float = 0.0
+    forms: Forms = FAST
 
     def __post_init__(self) -> None:
         fractions(self, "z", "smoothing")
 
     def __call__(self, module: nn.Module, batch: Batch) -> Loss:
-        context = Context.of(batch.lengths, device=batch.ids_N.device)
+        context = Context.of(batch.lengths, device=batch.ids_N.device, forms=self.forms)
         targets_N = told(batch.targets_N, "targets_N")
         total, report = following(module, batch.ids_N, context, targets_N, z=self.z, smoothing=self.smoothing)
         return Loss(total=total, count=asked(targets_N), report=report)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cutaway.data.batch import Batch
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.ops.forms import FAST, Forms
 from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
 from cutaway.train.objectives.causal import told
@@ -21,17 +22,19 @@ from cutaway.train.objectives.causal import told
 
 @dataclass(frozen=True, kw_only=True)
 class _Classification:
-    """`causal`: whether the module is a decoder, which sees one way. Metric `accuracy`: how many were right."""
+    """`causal`: whether the module is a decoder, which sees one way. `forms`: as in Causal.
+    Metric `accuracy`: how many were right."""
 
     splits = True
     smoothing: float = 0.0
     causal: bool = False
+    forms: Forms = FAST
 
     def __post_init__(self) -> None:
         fractions(self, "smoothing")
 
     def _learn(self, module: nn.Module, batch: Batch, labels: Tensor) -> Loss:
-        context = Context.of(batch.lengths, device=batch.ids_N.device, causal=self.causal)
+        context = Context.of(batch.lengths, device=batch.ids_N.device, causal=self.causal, forms=self.forms)
         kinds: dict[str, Any] = {} if batch.kinds_N is None else {"kinds_N": batch.kinds_N}
         logits, _ = module(batch.ids_N, context, **kinds)
         hits = (logits.detach().argmax(-1) == labels).sum()  # an ignored label is no class

@@ -20,6 +20,7 @@ from cutaway.data.batch import IGNORE, Batch
 from cutaway.models.encoder import EncoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast, likeliest
+from cutaway.ops.forms import FAST, Forms
 from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss
 
@@ -28,7 +29,8 @@ from cutaway.train.loss import Loss
 class Masked:
     """`mask`: the id of [MASK]. `vocab`: random tokens come from it. `special`: ids never chosen, never put in ([CLS],
     [SEP], [PAD], [MASK] itself). In training each batch is masked anew by torch's own generator, whose state a run
-    saves; in evaluation always alike, from `seed`. Metric `accuracy`: how many were said rightly.
+    saves; in evaluation always alike, from `seed`. `forms`: as in Causal. Metric `accuracy`: how many were said
+    rightly.
     """
 
     splits = True
@@ -39,6 +41,7 @@ class Masked:
     masked: float = 0.8
     swapped: float = 0.1
     seed: int = 0
+    forms: Forms = FAST
 
     def __post_init__(self) -> None:
         fractions(self, "share")
@@ -53,7 +56,7 @@ class Masked:
         generator = None if module.training else torch.Generator().manual_seed(self.seed)
         ids_N, targets_N = corrupt(batch.ids_N, self, generator)
         rows_X = targets_N.ne(IGNORE).nonzero()[:, 0]
-        context = Context.of(batch.lengths, device=ids_N.device, causal=False)
+        context = Context.of(batch.lengths, device=ids_N.device, causal=False, forms=self.forms)
         kinds: dict[str, Any] = {} if batch.kinds_N is None else {"kinds_N": batch.kinds_N}
         right_X, hits = targets_N[rows_X], torch.zeros((), dtype=torch.long, device=ids_N.device)
 

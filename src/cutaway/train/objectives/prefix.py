@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
 from cutaway.nn.context import Context
+from cutaway.ops.forms import FAST, Forms
 from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
 from cutaway.train.objectives.causal import following, told
@@ -23,18 +24,19 @@ from cutaway.train.objectives.causal import following, told
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix:
-    """The batch brings `prefix`, the leading tokens of each sequence. `z`, `smoothing`: as in Causal."""
+    """The batch brings `prefix`, the leading tokens of each sequence. `z`, `smoothing`, `forms`: as in Causal."""
 
     splits = True
     z: float = 0.0
     smoothing: float = 0.0
+    forms: Forms = FAST
 
     def __post_init__(self) -> None:
         fractions(self, "z", "smoothing")
 
     def __call__(self, module: nn.Module, batch: Batch) -> Loss:
         prefix = told(batch.prefix, "prefix")
-        context = Context.of(batch.lengths, device=batch.ids_N.device, prefix=prefix)
+        context = Context.of(batch.lengths, device=batch.ids_N.device, prefix=prefix, forms=self.forms)
         targets_N = behind(told(batch.targets_N, "targets_N"), batch.lengths, prefix)
         total, report = following(module, batch.ids_N, context, targets_N, z=self.z, smoothing=self.smoothing)
         return Loss(total=total, count=asked(targets_N), report=report)

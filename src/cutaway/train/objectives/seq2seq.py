@@ -19,6 +19,7 @@ from cutaway.data.batch import Batch
 from cutaway.models.encoder_decoder import EncoderDecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
+from cutaway.ops.forms import FAST, Forms
 from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
 from cutaway.train.objectives.causal import told
@@ -26,11 +27,12 @@ from cutaway.train.objectives.causal import told
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceToSequence:
-    """`z`, `smoothing`: as in Causal."""
+    """`z`, `smoothing`, `forms`: as in Causal."""
 
     splits = True
     z: float = 0.0
     smoothing: float = 0.0
+    forms: Forms = FAST
 
     def __post_init__(self) -> None:
         fractions(self, "z", "smoothing")
@@ -38,7 +40,7 @@ class SequenceToSequence:
     def __call__(self, module: nn.Module, batch: Batch) -> Loss:
         source = told(batch.source, "source")
         targets_N = told(batch.targets_N, "targets_N")
-        context = Context.of(batch.lengths, device=batch.ids_N.device)
+        context = Context.of(batch.lengths, device=batch.ids_N.device, forms=self.forms)
 
         def score(x_ND: Tensor, weight_VD: Tensor | None, **head: Any) -> Tensor:
             return cross_entropy_fast(x_ND, weight_VD, targets_N, z=self.z, smoothing=self.smoothing, **head)
