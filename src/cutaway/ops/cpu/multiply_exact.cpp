@@ -72,38 +72,18 @@ static inline void strip_times_tile(const uint8_t *codes, const uint8_t *scales,
     }
 }
 
-template <int kind, int rows>
-__attribute__((noinline)) static void tile(const Strips &w, const Activations &x, const Output &out, int row, int first,
-                                           int end) {
-    using L = Layout<kind>;
-    const int used = x.rows - row < rows ? x.rows - row : rows;
-    for (int strip = first; strip < end; strip++) {
-        const size_t group = (size_t)strip * w.groups;
-        Floats sums[rows];
-        strip_times_tile<kind, rows>(w.codes + group * L::code_bytes, (const uint8_t *)w.scales + group * L::scale_bytes,
-                                     (const uint8_t *)w.offsets + group * L::scale_bytes,
-                                     x.floats + (size_t)row * w.groups * GROUP, w.groups, sums);
-        put_out(out, w, strip, row, used, sums);
+template <int kind, int rows> struct Exact {
+    static void strip(const uint8_t *codes, const uint8_t *scales, const uint8_t *offsets, const Activations &x, int row,
+                      int groups, Floats *sums) {
+        strip_times_tile<kind, rows>(codes, scales, offsets, x.floats + (size_t)row * groups * GROUP, groups, sums);
     }
-}
-
-template <int kind>
-static void all_tiles(const Strips &w, const Activations &x, const Output &out, int first, int end) {
-    for (int row = 0; row < x.rows; row += MOST_ROWS) switch (tile_for(x.rows - row)) {
-#define ONE_TILE(rows) \
-    case rows:         \
-        tile<kind, rows>(w, x, out, row, first, end); \
-        break;
-            FOR_ALL_TILES(ONE_TILE)
-#undef ONE_TILE
-        }
-}
+};
 
 void multiply_strips_exact(const Strips &w, const Activations &x, const Output &out, int first, int end) {
     switch (w.kind) {
 #define ONE_KIND(kind) \
     case kind: \
-        return all_tiles<kind>(w, x, out, first, end);
+        return all_tiles<Exact, kind>(w, x, out, first, end);
         ONE_KIND(NIBBLES)
         ONE_KIND(NIBBLES_OFFSET)
         ONE_KIND(NIBBLES_OFFSET_WIDE)

@@ -79,6 +79,34 @@ static inline int strips_of(const Strips &w) { return (w.rows + LANES - 1) / LAN
 // x holds floats or codes; HALVES and BFLOATS take floats alone.
 void multiply_strips(const Strips &w, const Activations &x, const Output &out, int first, int end);
 
+// The walk over strips and tiles, the same for both forms. `Form<kind, rows>::strip` says what the sums of one strip are,
+// for the tile of rows of x that begins at `row`; it is given where that strip's codes, scales and offsets begin.
+template <template <int, int> class Form, int kind, int rows>
+__attribute__((noinline)) static void tile(const Strips &w, const Activations &x, const Output &out, int row, int first,
+                                           int end) {
+    using L = Layout<kind>;
+    const int used = x.rows - row < rows ? x.rows - row : rows;
+    for (int strip = first; strip < end; strip++) {
+        const size_t group = (size_t)strip * w.groups;
+        Floats sums[rows];
+        Form<kind, rows>::strip(w.codes + group * L::code_bytes, (const uint8_t *)w.scales + group * L::scale_bytes,
+                                (const uint8_t *)w.offsets + group * L::scale_bytes, x, row, w.groups, sums);
+        put_out(out, w, strip, row, used, sums);
+    }
+}
+
+template <template <int, int> class Form, int kind>
+static void all_tiles(const Strips &w, const Activations &x, const Output &out, int first, int end) {
+    for (int row = 0; row < x.rows; row += MOST_ROWS) switch (tile_for(x.rows - row)) {
+#define ONE_TILE(rows) \
+    case rows:         \
+        tile<Form, kind, rows>(w, x, out, row, first, end); \
+        break;
+            FOR_ALL_TILES(ONE_TILE)
+#undef ONE_TILE
+        }
+}
+
 // The two forms of it, one in each source file.
 void multiply_strips_exact(const Strips &w, const Activations &x, const Output &out, int first, int end);
 void multiply_strips_int8(const Strips &w, const Activations &x, const Output &out, int first, int end);
