@@ -22,6 +22,7 @@ from torch import Tensor
 from cutaway.base.errors import BadInput
 from cutaway.infer.continuation import Continuation
 from cutaway.models.decoder import DecoderModel
+from cutaway.nn.cache import CacheError
 from cutaway.nn.context import CacheView, Context
 from cutaway.ops.forms import Forms
 
@@ -147,7 +148,7 @@ class Lagging:
         self.cache.replace(layer, name, rows, counts)
 
     def advance(self, counts: tuple[int, ...]) -> None:
-        raise NotImplementedError("the cache is advanced once, behind all blocks")
+        raise CacheError("the cache is advanced once, behind all blocks")
 
     def truncate(self, sequence: int, length: int) -> None:
         self.cache.truncate(sequence, length)

@@ -7,6 +7,7 @@ import itertools
 from cutaway.infer import request
 from cutaway.infer.block_tables import BlockTables
 from cutaway.lab.cards import prefix_sharing
+from cutaway.lab.cards.random_weights import drawn
 
 
 def test_an_engine_that_shares_nothing_is_found_out(monkeypatch):
@@ -23,7 +24,7 @@ def test_an_engine_that_shares_what_differs_is_found_out(monkeypatch):
         request.Request(prompt=(first, *range(40)), decoding=prefix_sharing.Decoding(max_tokens=4))
         for first in range(8)
     ]
-    module = prefix_sharing.model()
+    module = drawn(prefix_sharing.SPEC, prefix_sharing.DEVIATION)
     together, read, *_ = prefix_sharing.served(module, asked)
     alone = [prefix_sharing.served(module, [one])[0][0] for one in asked]
     assert read < 8 * 41

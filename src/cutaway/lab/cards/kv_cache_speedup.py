@@ -14,6 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cutaway.lab.card import AtLeast, Card, Finding, Near
+from cutaway.lab.cards.random_weights import drawn
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
@@ -27,17 +28,7 @@ TOKENS, FIRST = 127, 1
 MIXER = GroupedQuery(heads=4, kv_heads=2, head_dim=32, rope=Rope(width=32))
 BLOCK = Block(mixer=MIXER, feed=Gated(hidden=512), before=RMSNorm())
 SPEC = Decoder(vocab=512, dim=128, blocks=(BLOCK,) * 2, length=256, norm=RMSNorm())
-
-
-def model() -> DecoderModel:
-    """Random weights, in float64: two ways to one sum choose the same tokens."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = SPEC.build().double().eval()
-        for parameter in module.parameters():
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.08)
-        return module
+DEVIATION = 0.08
 
 
 @torch.inference_mode()
@@ -80,7 +71,7 @@ def seconds(write: Callable[[DecoderModel, int], list[int]], module: DecoderMode
 
 
 def _compute() -> tuple[Finding, ...]:
-    module = model()
+    module = drawn(SPEC, DEVIATION)
     (once, text), (again, same) = counted(with_cache, module), counted(without, module)
     passes = sum(one.cost(SPEC.dim, TOKENS, TOKENS).flops for one in SPEC.blocks)
     faster = seconds(without, module) / seconds(with_cache, module)

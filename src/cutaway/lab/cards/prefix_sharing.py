@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import random
 
-import torch
-
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.engine import Engine
 from cutaway.infer.request import Request, Sequence
 from cutaway.infer.scheduler import Limits
 from cutaway.lab.card import AtLeast, Card, Finding, Near
+from cutaway.lab.cards.random_weights import drawn
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
@@ -29,17 +28,7 @@ LIMITS = Limits(tokens=REQUESTS * (SHARED + OWN + ANSWER + PAGE), sequences=REQU
 MIXER = GroupedQuery(heads=2, kv_heads=1, head_dim=16, rope=Rope(width=16))
 BLOCK = Block(mixer=MIXER, feed=Gated(hidden=64), before=RMSNorm())
 SPEC = Decoder(vocab=VOCAB, dim=32, blocks=(BLOCK,) * 2, length=1024, norm=RMSNorm())
-
-
-def model() -> DecoderModel:
-    """Random weights, large enough that texts differ; float64, so that no near tie tells two orders of a sum apart."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = SPEC.build().double().eval()
-        for parameter in module.parameters():
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.3)
-        return module
+DEVIATION = 0.3
 
 
 def requests() -> list[Request]:
@@ -74,7 +63,7 @@ def served(module: DecoderModel, asked: list[Request]) -> tuple[list[Sequence], 
 
 
 def _compute() -> tuple[Finding, ...]:
-    module, asked = model(), requests()
+    module, asked = drawn(SPEC, DEVIATION), requests()
     together, read, pages, first = served(module, asked)
     alone = [served(module, [one]) for one in asked]
     equal = sum(ours.answer == theirs[0].answer for ours, (theirs, *_) in zip(together, alone, strict=True))
