@@ -118,7 +118,10 @@ class PrecisionComparison:
 
     def _note(self, measured: Measured) -> str:
         passages = f"{self.passages} passage{'s' * (self.passages > 1)} of {self.length} tokens of {self.text}"
-        told = f"Perplexity of {passages}, read {EIGHT} tokens at a time. Norms stay float32; the token table, which may be the head too, keeps 8 bits where others have 4."
+        told = (
+            f"Perplexity of {passages}, read {EIGHT} tokens at a time. "
+            "Norms stay float32; the token table, which may be the head too, keeps 8 bits where others have 4."
+        )
         formats = measured.get(key(AS_IS), {}).get("formats")
         if isinstance(formats, Sequence) and any(not str(one).startswith(("float", "bfloat")) for one in formats):
             held = " and ".join(map(str, formats))
