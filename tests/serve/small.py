@@ -33,8 +33,8 @@ TEMPLATE = (
 LENGTH = 1024
 
 
-def tokenizer(folder: Path) -> Tokenizer:
-    """Every byte is a token; two merges, so that a token may be more than a character."""
+def tokenizer(folder: Path, *, endless: bool = False) -> Tokenizer:
+    """Every byte is a token; two merges, so that a token may be more than a character. `endless`: none ends a turn."""
     letters = alphabet()
     vocab = {letter: index for index, letter in enumerate(letters)} | {"he": 256, "hel": 257}
     backend = tokenizers.Tokenizer(BPE(vocab, [("h", "e"), ("he", "l")]))
@@ -43,17 +43,18 @@ def tokenizer(folder: Path) -> Tokenizer:
     backend.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
     folder.mkdir(parents=True, exist_ok=True)
     backend.save(str(folder / "tokenizer.json"))
-    config = {"eos_token": "<|im_end|>", "bos_token": "<|im_start|>", "chat_template": TEMPLATE}
+    config = {"bos_token": "<|im_start|>", "chat_template": TEMPLATE}
+    config |= {} if endless else {"eos_token": "<|im_end|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return Tokenizer.from_folder(folder)
 
 
-def language(folder: Path, seed: int = 0) -> Language:
+def language(folder: Path, seed: int = 0, *, length: int = LENGTH, endless: bool = False) -> Language:
     torch.manual_seed(seed)
-    reader = tokenizer(folder)
+    reader = tokenizer(folder, endless=endless)
     mixer = GroupedQuery(heads=2, kv_heads=1, head_dim=8, rope=Rope(width=8))
     block = Block(mixer=mixer, feed=Gated(hidden=32), before=RMSNorm())
-    module = Decoder(vocab=reader.vocab, dim=16, length=LENGTH, norm=RMSNorm(), blocks=(block, block)).build()
+    module = Decoder(vocab=reader.vocab, dim=16, length=length, norm=RMSNorm(), blocks=(block, block)).build()
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return Language(module, reader, source="tiny")

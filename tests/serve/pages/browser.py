@@ -85,7 +85,7 @@ class Browser:
         self.tell("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.tell("Network.setExtraHTTPHeaders", headers={"Accept-Language": language})
         self.tell("Page.navigate", url=url)
-        self.until("document.readyState === 'complete' && !!document.querySelector('textarea')")
+        self.until("document.readyState === 'complete' && !!document.querySelector('textarea') && did_handshake")
 
     def until(self, script: str, seconds: float = 60) -> Any:
         """Waits until an expression is true."""

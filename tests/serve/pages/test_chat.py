@@ -21,7 +21,8 @@ from cutaway.serve.pages.mount import mount
 from cutaway.serve.roster import Roster
 from cutaway.serve.run import serve
 from tests.serve import small
-app = application(Roster([small.speaker(small.language(Path(sys.argv[1])))]), Bounds(grace=0.0))
+language = small.language(Path(sys.argv[1]), length=16384, endless=True)  # who presses "Stop" finds it still writing
+app = application(Roster([small.speaker(language, tokens=16384)]), Bounds(grace=0.0))
 mount(app)
 bound = listen("127.0.0.1", 0)
 print(address(bound), flush=True)
@@ -56,7 +57,7 @@ def test_a_conversation_in_a_browser(url):
     try:
         browser.open(url)
         browser.run("document.querySelector('[aria-label=\"Most tokens\"]').focus()")
-        browser.tell("Input.insertText", text="0")  # 2560 where it stood at 256: enough to be stopped
+        browser.tell("Input.insertText", text="00")  # 25600 where it stood at 256
         browser.type("Hello, 你好 <b>bold</b>")
         browser.until("document.querySelectorAll('.token').length > 5")
         browser.until("document.querySelector('[data-figure=running]').innerText === '1'")

@@ -19,7 +19,13 @@ from cutaway.serve.pages.answering import Answering, Settings, chats, prompt_of
 from cutaway.serve.pages.figures import Figures
 from cutaway.serve.roster import Speaker
 
-ENTER = "(event) => { if (!event.shiftKey && !event.isComposing) { event.preventDefault(); emit() } }"
+# Shift-Enter breaks the line; an Enter that ends the spelling of a Chinese word does nothing (isComposing). What was typed
+# before the page was connected is unknown here: the text comes along, and an Enter before that leaves it in the field.
+ENTER = """(event) => {
+  if (event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  if (window.did_handshake) emit(event.target.value);
+}"""
 OFTEN = 0.08  # seconds between two looks at what was written
 NUMBERS = {  # from, to, step
     "temperature": (0, 5, 0.1),
@@ -67,8 +73,7 @@ class Chat:
         with ui.footer().classes("bottom"), ui.row(wrap=False).classes("write items-end"):
             look = f'autogrow outlined dense rows=1 input-style="max-height: 9em" aria-label="{self.words["ask"]}"'
             self.field = ui.textarea(placeholder=self.words["ask"]).props(look)
-            # Shift-Enter breaks the line; an Enter that ends the spelling of a Chinese word does nothing (isComposing).
-            self.field.on("keydown.enter", self.send, js_handler=ENTER)
+            self.field.on("keydown.enter", lambda event: self.send(event.args), js_handler=ENTER)
             self.button = ui.button(self.words["send"], on_click=self._press).props("unelevated no-caps")
         self._timer = ui.timer(OFTEN, self._look, active=False)
 
@@ -124,11 +129,11 @@ class Chat:
         if self.answering is not None and self.answering.reason is None:
             self.stop()
         else:
-            await self.send()
+            await self.send(self.field.value or "")
 
-    async def send(self) -> None:
-        """Asks the model what stands in the field."""
-        text = (self.field.value or "").strip()
+    async def send(self, text: str) -> None:
+        """Asks the model."""
+        text = text.strip()
         if not text or self._asking or (self.answering is not None and self.answering.reason is None):
             return
         asked, messages = self._read(), [*self.messages, {"role": "user", "content": text}]
