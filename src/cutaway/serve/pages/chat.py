@@ -19,8 +19,8 @@ from cutaway.serve.pages.answering import Answering, Settings, chats, prompt_of
 from cutaway.serve.pages.figures import Figures
 from cutaway.serve.roster import Speaker
 
-# Shift-Enter breaks the line; an Enter that ends the spelling of a Chinese word does nothing (isComposing). What was typed
-# before the page was connected is unknown here: the text comes along, and an Enter before that leaves it in the field.
+# Shift-Enter breaks the line; an Enter that ends the spelling of a Chinese word does nothing (isComposing). What was
+# typed before the page was connected is unknown here: the text comes along; an Enter before that leaves it where it is.
 ENTER = """(event) => {
   if (event.shiftKey || event.isComposing) return;
   event.preventDefault();
