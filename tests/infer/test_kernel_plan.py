@@ -10,6 +10,9 @@ from cutaway.ops.cpu.build import kernels
 from cutaway.ops.cpu.cache import Cache
 
 LLAMA = ("norm", "product", "rotate", "attend", "attend_join", "product", "norm", "product", "gate", "product")
+CHOICE = ("norm", "gate", "product", "route")
+PORTION = ("share", "gather", "products")
+EXPERTS = (*CHOICE, *PORTION, "gate", *PORTION, "combine")
 GEMMA = (*LLAMA[:6], "norm", *LLAMA[6:], "norm")
 
 
@@ -33,10 +36,10 @@ def test_maps_of_several_formats_are_products_of_their_own():
 
 @pytest.mark.skipif(kernels().library is None, reason="no kernels")
 def test_what_no_kernel_does_cuts_the_list():
-    assert names("experts") == ("embed", *LLAMA, *LLAMA[:6], "torch", *LLAMA, "norm", "product")
+    assert names("experts") == ("embed", *LLAMA, *LLAMA[:6], *EXPERTS, *LLAMA, "norm", "product")
     assert names("latent") == ("embed", "torch", *LLAMA[6:], *LLAMA, "norm", "product")
     assert names("gpt2")[:2] == ("embed", "torch")  # learned positions
 
 
 def test_how_much_of_a_model_runs_as_kernels():
-    assert [listed(decoder(family)) for family in ("llama", "experts", "latent")] == [4, 5, 3]
+    assert [listed(decoder(family)) for family in ("llama", "experts", "latent")] == [4, 6, 3]

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from cutaway.infer.kernel_plan import Plan, float32_throughout, listed, lists_mixer
+from cutaway.infer.kernel_plan import Plan, listed, lists_mixer, readable
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.block import BlockModule
 from cutaway.nn.cache import ContiguousCache
@@ -24,7 +24,7 @@ from cutaway.nn.context import Context
 from cutaway.nn.narrow_cache import NarrowCache
 from cutaway.nn.rows import Rows
 from cutaway.ops.cpu.build import library
-from cutaway.ops.cpu.cache import Cache, Store
+from cutaway.ops.cpu.cache import KINDS, SCALE, Cache, Store
 from cutaway.ops.cpu.list import Operations
 from cutaway.ops.cpu.multiply import multiply_kernels, multiply_kernels_int8
 from cutaway.ops.forms import FAST, Forms
@@ -54,7 +54,7 @@ class KernelSteps:
         asked for (a reader's own runs as it is), where no part of it is listed, or where there are no kernels."""
         kinds = {multiply_kernels: False, multiply_kernels_int8: True}
         usual = replace(FAST, multiply=forms.multiply, narrow=forms.narrow, absorb=forms.absorb)
-        if forms.multiply not in kinds or forms != usual or not float32_throughout(module):
+        if forms.multiply not in kinds or forms != usual or not readable(module):
             return None
         if not listed(module) or library() is None:
             return None
@@ -126,7 +126,7 @@ class KernelSteps:
             self.room = max(end, 2 * self.room)
             self._plans.clear()
         plan = self._plans.get((count, last))
-        if plan is None or plan.pointers != plan.where():
+        if plan is None or plan.stamps != plan.where():
             # Lists keep addresses: what is made here must outlive inference mode, and gradients are not wanted.
             with torch.inference_mode(False), torch.no_grad():
                 told = {"rows": count, "last": last, "room": self.room, "int8": self.int8}
@@ -148,8 +148,9 @@ class KernelSteps:
             if not isinstance(keys, Rows) or not isinstance(values, Rows):
                 return False
             block: Any = self.module.blocks[layer]
-            if keys.buffer.shape[-1] != block.mixer.spec.head_dim or keys.buffer.dtype == torch.int8:
-                return False  # a scale stands beside each head: nn/narrow_cache.py
+            scale = SCALE if keys.buffer.dtype == torch.int8 else 0  # nn/narrow_cache.py
+            if keys.buffer.dtype not in KINDS or keys.buffer.shape[-1] != block.mixer.spec.head_dim + scale:
+                return False
             self._held.append((keys, values, told, block.mixer.spec.window))
         return True
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cutaway.base.errors import BadInput
+from cutaway.nn.narrow_cache import encode
 from cutaway.ops.cpu.attention import SPAN, Attend, Parts, Rows, attend_kernel, attend_readable, spans_for
 from cutaway.ops.cpu.cache import Store
 from cutaway.ops.cpu.list import Laid, Operations, address, pointer, whole
@@ -18,14 +19,16 @@ def numbers(*shape, dtype=torch.float32):
     return torch.randn(shape).to(dtype)
 
 
-def stored(dtype, rows, kv_heads, width, value_width, starts):
+def kept(dtype, *shape):
+    """Random rows as a cache keeps them."""
+    return encode(numbers(*shape)) if dtype == torch.int8 else numbers(*shape, dtype=dtype)
+
+
+def stored(dtype, rows, kv_heads, width, value_width, starts, more=None):
     """A contiguous store, its rows head by head as nn/rows.py lays them."""
-    scales = {}
-    k, v = (numbers(kv_heads, rows, last).transpose(0, 1) for last in (width, value_width))
-    if dtype == torch.int8:
-        scales = {"key_scales": k.abs().amax(-1) / 127, "value_scales": v.abs().amax(-1) / 127}
-        k, v = ((x / scale[..., None]).round() for x, scale in zip((k, v), scales.values(), strict=True))
-    return Store.contiguous(k.to(dtype), v.to(dtype), torch.tensor(starts), **scales)
+    k, v = (kept(dtype, kv_heads, rows, last).transpose(0, 1) for last in (width, value_width))
+    rest = None if more is None else kept(dtype, kv_heads, rows, more).transpose(0, 1)
+    return Store.contiguous(k, v, torch.tensor(starts), more=rest)
 
 
 def close(q, store, rows, **told):
@@ -54,6 +57,17 @@ def test_every_shape_and_store(kernels, heads, kv_heads, width, value_width, dty
     close(q[:2], store, few, scale=width**-0.5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8], ids=str)
+@pytest.mark.parametrize(("heads", "kv_heads"), [(16, 1), (3, 3)])
+def test_keys_of_which_a_part_lies_apart(kernels, dtype, heads, kv_heads):
+    """Latent attention: a key is the latent and the part that turns, its value the latent."""
+    torch.manual_seed(heads)
+    store = stored(dtype, 1100, kv_heads, 96, 96, [0, 320, 840, 844], more=32)
+    assert store.key_width == 128
+    close(numbers(18, heads, 128) * 2, store, ragged(), scale=0.1)
+    close(numbers(18, heads, 128) * 2, store, ragged(), scale=0.1, window=50)
+
+
 @pytest.mark.parametrize("window", [None, 1, 100, 300])
 @pytest.mark.parametrize("sinks", [0, 4])
 @pytest.mark.parametrize("softcap", [None, 5.0])
@@ -76,15 +90,18 @@ def test_ends_of_their_own(kernels):
     assert attend_kernel(q[:0], store, none, scale=0.2).shape == (0, 4, 32)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8], ids=str)
 @pytest.mark.parametrize("page", [1, 7, 16, 300])
-def test_pages_are_read_where_they_lie(kernels, page):
+def test_pages_are_read_where_they_lie(kernels, page, dtype):
     torch.manual_seed(page)
-    keys, values = numbers(-(-700 // page) + 3, page, 2, 48), numbers(-(-700 // page) + 3, page, 2, 32)
-    table = torch.stack([torch.randperm(len(keys)) for _ in range(3)])
+    pages = -(-700 // page) + 3
+    keys, values, more = (kept(dtype, pages, page, 2, width) for width in (48, 32, 16))
+    table = torch.stack([torch.randperm(pages) for _ in range(3)])
     store = Store.paged(keys, values, table)
     rows = Rows(slots=torch.tensor([0, 1, 1, 1, 2]), places=torch.tensor([699, 0, 1, 2, 511]))
     close(numbers(5, 4, 48), store, rows, scale=0.1)
     close(numbers(5, 4, 48), store, rows, scale=0.1, window=40)
+    close(numbers(5, 4, 64), Store.paged(keys, values, table, more), rows, scale=0.1)
 
 
 def test_a_row_gets_the_same_alone_and_in_any_company(kernels):

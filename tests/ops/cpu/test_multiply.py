@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from functools import lru_cache
 
 import pytest
 import torch
+from tests.ops.cpu.sets import FORCED, forced
 from torch import Tensor
 
 from cutaway.base.errors import BadInput, CutawayError
@@ -14,7 +14,7 @@ from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.finite import SCALES
 from cutaway.ops.blocks.format import FORMATS
 from cutaway.ops.cpu import build, multiply
-from cutaway.ops.cpu.build import SETS, find_kernels, kernels, library
+from cutaway.ops.cpu.build import kernels, library
 from cutaway.ops.cpu.multiply import (
     multiply_kernels,
     multiply_kernels_int8,
@@ -56,31 +56,10 @@ def bound(x_NC: Tensor, w_RC: Tensor) -> Tensor:
     return (x_NC.shape[1] + 8) * EPSILON / 2 * (x_NC.double().abs() @ w_RC.double().abs().T)
 
 
-# The code for AVX-VNNI on a CPU that has its instruction as part of AVX-512 alone, as Zen 4: with the macro taken away
-# the sources believe that registers have 256 bits.
-SPELLED = "avx2-vnni-of-avx512"
-SPELLED_FLAGS = (*SETS["avx2"].flags, "-mavx512vl", "-mavx512vnni", "-U__AVX512F__")
-
-
-@lru_cache
-def _found(name: str) -> build.Kernels:
-    if name != SPELLED:
-        return find_kernels(name)
-    compiler = build.find()
-    if compiler is None or build.choose(build._instruction_sets(compiler), "avx512") is None:
-        return build.Kernels(why="this CPU lacks AVX-512 or a compiler")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "SETS", {SPELLED: build.Set(bit=0, flags=SPELLED_FLAGS)})
-        return build.Kernels(library=build._load(compiler, SPELLED), set=SPELLED)
-
-
-FORCED = (*SETS, SPELLED)
-
-
 @pytest.fixture(params=["", *(pytest.param(name, marks=pytest.mark.proof) for name in FORCED)], ids=["best", *FORCED])
-def forced(request, monkeypatch) -> str:
+def each(request, monkeypatch) -> str:
     """The best instruction set of this CPU; as a proof, each one that it has."""
-    found = _found(request.param)
+    found = forced(request.param)
     if found.library is None:
         pytest.skip(f"{request.param}: {found.why}")
     monkeypatch.setattr(multiply, "library", lambda: found.library)
@@ -94,7 +73,7 @@ def here() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_exact_products_are_fp32_sums(forced, name):
+def test_exact_products_are_fp32_sums(each, name):
     columns = 512 if FORMATS[name].weights == 256 else 160
     packed = packed_of(name, 37, columns)
     strips, w_RC = Strips.of(packed.blocks, packed.format), dequantise(packed.blocks, packed.format)
@@ -107,7 +86,7 @@ def test_exact_products_are_fp32_sums(forced, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_int8_products_are_those_of_rounded_activations(forced, name):
+def test_int8_products_are_those_of_rounded_activations(each, name):
     """Integers are exact, so that the same codes leave fp32's own error; and x's rounding stays within its bound."""
     columns = 512 if FORMATS[name].weights == 256 else 160
     packed = packed_of(name, 37, columns)
@@ -128,7 +107,7 @@ def test_int8_products_are_those_of_rounded_activations(forced, name):
 
 
 @pytest.mark.parametrize("level", [-127, 127])
-def test_the_largest_products_do_not_overflow(forced, level):
+def test_the_largest_products_do_not_overflow(each, level):
     """All codes at their ends, the sums as large as they get: int16 in between would saturate first."""
     for name, byte in (("q4_0", 0), ("q4_0", 255), ("q8_0", 128), ("q8_0", 127)):
         blocks = packed_of(name, 16, GROUP).blocks
@@ -139,9 +118,9 @@ def test_the_largest_products_do_not_overflow(forced, level):
         assert torch.equal(times_int8(x_NC, strips), times_exact_readable(x_NC, strips))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (16, 32), (37, 45), (50, 100)])
-def test_plain_weights_of_any_shape(forced, dtype, rows, columns):
+def test_plain_weights_of_any_shape(each, dtype, rows, columns):
     w_RC = random(rows, columns).to(dtype)
     strips = Strips.plain(w_RC)
     for count in (1, 2, 5, 17, 40):
@@ -153,7 +132,7 @@ def test_plain_weights_of_any_shape(forced, dtype, rows, columns):
 
 
 @pytest.mark.parametrize("times", [times_exact, times_int8])
-def test_a_row_alone_is_the_row_in_a_batch(forced, times):
+def test_a_row_alone_is_the_row_in_a_batch(each, times):
     """To within fp32's rounding: one row's sums are taken in turns."""
     packed = packed_of("q4_1", 48, 96)
     strips, x_NC = Strips.of(packed.blocks, packed.format), random(23, 96)

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutaway.base.errors import BadInput
+from cutaway.ops.blocks.absmax import quantise_absmax
 from cutaway.ops.blocks.dequantise import dequantise
 from cutaway.ops.blocks.finite import SCALES
 from cutaway.ops.blocks.format import FORMATS
+from cutaway.ops.blocks.scheme import Absmax, precision_named
 from cutaway.ops.cpu.pack import GROUP, KINDS, LANES, Strips, rounded
 
 
@@ -40,7 +42,7 @@ def test_a_matrix_of_many_slabs(monkeypatch):
     assert torch.equal(Strips.plain(plain).weights(), plain.float())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (16, 32), (37, 45), (5, 100)])
 def test_plain_weights_of_any_shape_stay_themselves(dtype, rows, columns):
     w_RC = torch.randn(rows, columns).to(dtype)
@@ -69,6 +71,24 @@ def test_a_copy_takes_no_more_than_its_kind_says():
         strips = Strips.of(blocks_of(name, 32, 512), FORMATS[name])
         held = [one for one in (strips.codes, strips.scales, strips.offsets) if one is not None]
         assert sum(one.nbytes for one in held) * 8 == bits * 32 * 512
+
+
+@pytest.mark.parametrize(
+    "asked", ["int8", "int4", "int8:group=64", "int4:group=32", "int8:asymmetric", "int4:group=96,asymmetric"]
+)
+def test_our_own_rounding_bit_for_bit(asked):
+    """A row's or a wide group's scale stands once for each 32 columns."""
+    scheme = precision_named(asked)
+    assert isinstance(scheme, Absmax)
+    blocks, form = quantise_absmax(torch.randn(37, 192), scheme)
+    assert Strips.fits(form, 37)
+    assert torch.equal(Strips.of(blocks, form).weights(), dequantise(blocks, form))
+
+
+def test_groups_that_no_scale_of_32_columns_serves_are_left_alone():
+    for asked, columns in (("int8:group=48", 96), ("int8", 40)):
+        scheme = precision_named(asked)
+        assert isinstance(scheme, Absmax) and not Strips.fits(scheme.format(columns), 1)
 
 
 @pytest.mark.parametrize("name", ["q4_0", "q6_k"])

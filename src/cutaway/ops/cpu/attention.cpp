@@ -71,8 +71,8 @@ static inline bool all_seen(const Attend &a, int row, int start, int count) {
 
 // The keys of a span: where each lies. Behind the last stand others of the span again, as filling.
 struct Keys {
-    int64_t key[SPAN], value[SPAN];  // in numbers, from the first of the store
-    float key_scale[SPAN], value_scale[SPAN];
+    int64_t key[SPAN], value[SPAN], more[SPAN];  // in numbers, from the first of the store
+    float key_scale[SPAN], value_scale[SPAN], more_scale[SPAN];
     int start, count;
 };
 
@@ -91,11 +91,24 @@ static void find(Keys &keys, const Cache &c, int slot, int head, int start, int 
         const int64_t row = i < keys.count ? next : first;
         keys.key[i] = row * c.key_row + head * c.key_head;
         keys.value[i] = row * c.value_row + head * c.value_head;
+        keys.more[i] = row * c.more_row + head * c.more_head;
         if (c.kind == INT8) {
-            const int64_t at = row * c.scale_row + head * c.scale_head;
-            keys.key_scale[i] = c.key_scales[at];
-            keys.value_scale[i] = c.value_scales[at];
+            keys.key_scale[i] = scale_at(c.keys, keys.key[i], c.key_width);
+            keys.value_scale[i] = scale_at(c.values, keys.value[i], c.value_width);
+            if (c.more) keys.more_scale[i] = scale_at(c.more, keys.more[i], c.more_width);
         }
+    }
+}
+
+// Adds to products with the first part of key `i` those with its rest.
+template <int M, typename T>
+static inline void rest(const Cache &c, const Keys &keys, int i, const float *const *q, Floats *products) {
+    const T *more = (const T *)c.more + keys.more[i];
+    const bool scaled = c.kind == INT8;  // each part by its own scale, so that they can be added
+    for (int m = 0; scaled && m < M; m++) products[m] = products[m] * same(keys.key_scale[i]);
+    for (int k = 0; k < c.more_width; k += LANES) {
+        const Floats part = scaled ? wide(more + k) * same(keys.more_scale[i]) : wide(more + k);
+        for (int m = 0; m < M; m++) products[m] = multiply_add(part, load(q[m] + c.key_width + k), products[m]);
     }
 }
 
@@ -114,11 +127,12 @@ static void score(const Attend &a, const Keys &keys, const float *const *q, floa
                 const Floats part = wide(key + k);
                 for (int m = 0; m < M; m++) products[m] = multiply_add(part, load(q[m] + k), products[m]);
             }
+            if (a.cache->more) rest<M, T>(*a.cache, keys, first + i, q, products);
             for (int m = 0; m < M; m++) parts[m][i] = products[m];
         }
         for (int m = 0; m < M; m++) {
             Floats score = sums_of(parts[m]) * same(a.scale);
-            if (a.cache->kind == INT8) score = score * load(keys.key_scale + first);
+            if (a.cache->kind == INT8 && !a.cache->more) score = score * load(keys.key_scale + first);
             if (a.softcap) score = same(a.softcap) * tanh_curve(score / same(a.softcap));
             store(scores[m] + first, score);
         }
@@ -187,7 +201,7 @@ static void span_of(const Attend &a, const Keys &keys, const Run &run, int head,
     int64_t place[M];
     for (int m = 0; m < M; m++) {
         const int row = run.row + (query + m) / shared, which = head * shared + (query + m) % shared;
-        q[m] = a.q + row * a.q_row + (int64_t)which * c.key_width;
+        q[m] = a.q + row * a.q_row + (int64_t)which * (c.key_width + c.more_width);
         place[m] = (int64_t)row * a.heads + which;
     }
     score<M, T>(a, keys, q, scores);

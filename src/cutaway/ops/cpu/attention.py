@@ -80,7 +80,7 @@ def attend_readable(
         weights_HTS = attention_weights(q_HK[None], k_SGK, seen_S[None], scale=scale, softcap=softcap, bias_HTS=bias)
         v_HSV = v_SGV.transpose(0, 1).repeat_interleave(q_NHK.shape[1] // v_SGV.shape[1], dim=0)
         outputs.append((weights_HTS @ v_HSV).squeeze(1))
-    return torch.stack(outputs) if outputs else q_NHK.new_zeros(0, q_NHK.shape[1], store.values.shape[-1])
+    return torch.stack(outputs) if outputs else q_NHK.new_zeros(0, q_NHK.shape[1], store.value_width)
 
 
 def attend_kernel(
@@ -95,10 +95,10 @@ def attend_kernel(
     slopes_H: Tensor | None = None,
 ) -> Tensor:
     """The same by the kernel, in float32. Raises NoKernels where there are none."""
-    if q_NHK.shape[1] % store.keys.shape[1] or q_NHK.shape[2] != store.keys.shape[2]:
-        said = f"{tuple(q_NHK.shape[1:])} against keys of {tuple(store.keys.shape[1:])}"
+    if q_NHK.shape[1] % store.keys.shape[1] or q_NHK.shape[2] != store.key_width:
+        said = f"{tuple(q_NHK.shape[1:])} against keys of {(store.keys.shape[1], store.key_width)}"
         raise BadInput(said, field="q_NHK")
-    count, heads, width = len(q_NHK), q_NHK.shape[1], store.values.shape[-1]
+    count, heads, width = len(q_NHK), q_NHK.shape[1], store.value_width
     y_NHV = torch.empty(count, heads, width)
     if not count:
         return y_NHV

@@ -15,11 +15,18 @@ enum Stored { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2, INT8 = 3 };
 
 struct Cache {  // the same fields, in the same order, as `Cache` in cache.py
     void *keys, *values;
-    float *key_scales, *value_scales;  // of INT8: a number of a head is worth `scale * byte`
-    const int64_t *table;              // [slot][width]
-    int64_t key_row, key_head, value_row, value_head, scale_row, scale_head;
-    int32_t kind, page, width, kv_heads, key_width, value_width;
+    void *more;            // the rest of each key, where it lies apart (nn/attention/latent.py); or null
+    const int64_t *table;  // [slot][width]
+    int64_t key_row, key_head, value_row, value_head, more_row, more_head;
+    int32_t kind, page, width, kv_heads, key_width, value_width, more_width;
 };
+
+// Of INT8, a head is its bytes and, behind them, two bytes of their scale in fp16: a number is worth `scale * byte`.
+static inline float scale_at(const void *store_at, int64_t head, int width) {
+    uint16_t bits;
+    std::memcpy(&bits, (const int8_t *)store_at + head + width, 2);
+    return from_half(bits);
+}
 
 static inline int64_t row_of(const Cache &c, int slot, int place) {
     return c.table[(int64_t)slot * c.width + place / c.page] + place % c.page;

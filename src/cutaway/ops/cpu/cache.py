@@ -2,7 +2,9 @@
 
 Row `table[slot, place // page] + place % page` of `keys` is the key of a slot's token number `place`. A paged store
 (P, C, G, K) is its own `flatten(0, 1)` with a table of page numbers times C; a contiguous one has a page for each slot.
-int8: a number of a head is worth scale * byte, its scale max|x| / 127, so it is off by at most max|x| / 254.
+int8: behind the bytes of each head stands its scale in fp16, as nn/narrow_cache.py lays them; a number is worth
+scale * byte, the scale max|x| / 127 rounded up, so it is off by half of the scale at most.
+Where `more` is given, a key is what stands in `keys` and behind it what stands there (nn/attention/latent.py).
 X rows of the store · G kv head · K head dim · B slot · M page of a slot.
 Read next: ops/cpu/cache.h, ops/cpu/attention.py
 """
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
+from cutaway.ops.blocks.absmax import half_above, steps
 from cutaway.ops.cpu.list import pointer
 
 KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.int8)
@@ -23,6 +26,9 @@ KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.int8)
 
 LANES = 16
 """Head widths are multiples of this."""
+
+SCALE = 2
+"""Bytes behind those of an int8 head."""
 
 WIDEST = 1024
 """The widest head that attention.cpp has room for."""
@@ -32,32 +38,33 @@ class Cache(Structure):
     """What the kernels are told (cache.h)."""
 
     _fields_ = (
-        *((name, c_void_p) for name in ("keys", "values", "key_scales", "value_scales", "table")),
-        *((name, c_int64) for name in ("key_row", "key_head", "value_row", "value_head", "scale_row", "scale_head")),
-        *((name, c_int32) for name in ("kind", "page", "width", "kv_heads", "key_width", "value_width")),
+        *((name, c_void_p) for name in ("keys", "values", "more", "table")),
+        *((name, c_int64) for name in ("key_row", "key_head", "value_row", "value_head", "more_row", "more_head")),
+        *((name, c_int32) for name in ("kind", "page", "width", "kv_heads", "key_width", "value_width", "more_width")),
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Store:
-    """keys (X, G, K) and values (X, G, V), of any strides but for the last; table (B, M) int64, the row at which each
-    page begins; `page` rows of a page. int8 stores have scales (X, G) as well."""
+    """keys (X, G, K), values (X, G, V) and perhaps more (X, G, W), of any strides but for the last; K + 2, V + 2 and
+    W + 2 in int8. table (B, M) int64, the row at which each page begins; `page` rows of a page."""
 
     keys: Tensor
     values: Tensor
     table: Tensor
     page: int
-    key_scales: Tensor | None = None
-    value_scales: Tensor | None = None
+    more: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.keys.dtype not in KINDS or self.keys.dtype != self.values.dtype:
-            raise BadInput(f"must both be one of {KINDS}: {self.keys.dtype}, {self.values.dtype}", field="Store.keys")
-        if (self.key_scales is None) != (self.keys.dtype != torch.int8):
-            raise BadInput("go with int8, and only with it", field="Store.key_scales")
-        for name, tensor in (("keys", self.keys), ("values", self.values)):
-            if tensor.shape[-1] % LANES or tensor.shape[-1] > WIDEST:
-                said = f"a head of {tensor.shape[-1]} is no multiple of {LANES}, or wider than {WIDEST}"
+        named = {"keys": self.keys, "values": self.values, "more": self.more}
+        for name, tensor in named.items():
+            if tensor is None:
+                continue
+            if tensor.dtype not in KINDS or tensor.dtype != self.keys.dtype:
+                raise BadInput(f"must be of one dtype, one of {KINDS}: is {tensor.dtype}", field=f"Store.{name}")
+            width = _width(tensor)
+            if width < 1 or width % LANES or width > WIDEST:
+                said = f"a head of {width} is no multiple of {LANES}, or wider than {WIDEST}"
                 raise BadInput(said, field=f"Store.{name}")
             if tensor.ndim != 3 or tensor.stride(-1) != 1 or not tensor.is_cpu:
                 raise BadInput("must be (rows, heads, numbers) on the CPU, numbers side by side", field=f"Store.{name}")
@@ -65,28 +72,37 @@ class Store:
             raise BadInput("must be contiguous int64 (slots, pages), of pages of 1 row or more", field="Store.table")
 
     @staticmethod
-    def contiguous(keys: Tensor, values: Tensor, starts: Tensor, **scales: Tensor) -> Store:
+    def contiguous(keys: Tensor, values: Tensor, starts: Tensor, more: Tensor | None = None) -> Store:
         """Slots that begin at rows `starts` (B,) and have all their rows behind each other."""
-        return Store(keys=keys, values=values, table=starts.long()[:, None].contiguous(), page=2**30, **scales)
+        return Store(keys=keys, values=values, more=more, table=starts.long()[:, None].contiguous(), page=2**30)
 
     @staticmethod
-    def paged(keys_PCGK: Tensor, values_PCGK: Tensor, table_BM: Tensor, **scales: Tensor) -> Store:
+    def paged(keys_PCGK: Tensor, values_PCGK: Tensor, table_BM: Tensor, more_PCGK: Tensor | None = None) -> Store:
         """Pages of C rows; `table`: the numbers of each slot's pages."""
         page = keys_PCGK.shape[1]
-        flat = {name: scale_PCG.flatten(0, 1) for name, scale_PCG in scales.items()}
+        more = None if more_PCGK is None else more_PCGK.flatten(0, 1)
         keys, values, table = keys_PCGK.flatten(0, 1), values_PCGK.flatten(0, 1), (table_BM.long() * page).contiguous()
-        return Store(keys=keys, values=values, table=table, page=page, **flat)
+        return Store(keys=keys, values=values, more=more, table=table, page=page)
 
     def structure(self) -> Cache:
         """For the kernels: right for as long as the tensors stay where they are."""
-        key_scales, value_scales = self.key_scales, self.value_scales
-        scale_strides = (0, 0) if key_scales is None else (key_scales.stride(0), key_scales.stride(1))
+        more_strides = (0, 0) if self.more is None else self.more.stride()[:2]
         return Cache(
-            *map(pointer, (self.keys, self.values, key_scales, value_scales, self.table)),
-            *(*self.keys.stride()[:2], *self.values.stride()[:2], *scale_strides),
-            *(KINDS.index(self.keys.dtype), self.page, self.table.shape[1]),
-            *(self.keys.shape[1], self.keys.shape[2], self.values.shape[2]),
+            *map(pointer, (self.keys, self.values, self.more, self.table)),
+            *(*self.keys.stride()[:2], *self.values.stride()[:2], *more_strides),
+            *(KINDS.index(self.keys.dtype), self.page, self.table.shape[1], self.keys.shape[1]),
+            *(_width(self.keys), self.value_width, 0 if self.more is None else _width(self.more)),
         )
+
+    @property
+    def key_width(self) -> int:
+        """Numbers of a head's key."""
+        return _width(self.keys) + (0 if self.more is None else _width(self.more))
+
+    @property
+    def value_width(self) -> int:
+        """Numbers of a head's value."""
+        return _width(self.values)
 
     def rows(self, slot: int, places: Tensor) -> Tensor:
         """The rows (S,) of a slot's tokens number `places`."""
@@ -95,23 +111,29 @@ class Store:
     def read(self, slot: int, count: int) -> tuple[Tensor, Tensor]:
         """Keys and values (count, G, K) of a slot's first tokens, as float32."""
         rows = self.rows(slot, torch.arange(count))
-        return self._wide(self.keys, self.key_scales, rows), self._wide(self.values, self.value_scales, rows)
+        key = self._wide(self.keys, rows)
+        if self.more is not None:
+            key = torch.cat((key, self._wide(self.more, rows)), -1)
+        return key, self._wide(self.values, rows)
 
     def write(self, slots: Tensor, places: Tensor, key_NGK: Tensor, value_NGK: Tensor) -> None:
-        """Puts a token's key and value at each of some places."""
+        """Puts a token's key and value at each of some places. Not for keys of two parts."""
         rows = torch.stack([self.rows(int(slot), place) for slot, place in zip(slots, places.long(), strict=True)])
-        for store, scales, new in (
-            (self.keys, self.key_scales, key_NGK),
-            (self.values, self.value_scales, value_NGK),
-        ):
-            if scales is None:
+        for store, new in ((self.keys, key_NGK), (self.values, value_NGK)):
+            if store.dtype != torch.int8:
                 store[rows] = new.to(store.dtype)
-            else:
-                peak = new.abs().amax(-1)
-                scales[rows] = peak / 127
-                store[rows] = (new * (127 / peak)[..., None]).nan_to_num(0.0).round().to(torch.int8)
+                continue
+            scale = half_above(new.abs().amax(-1, keepdim=True) / 127)
+            store[rows] = torch.cat((steps(new, scale.float()).to(torch.int8), scale.view(torch.int8)), -1)
 
     @staticmethod
-    def _wide(store: Tensor, scales: Tensor | None, rows: Tensor) -> Tensor:
-        wide = store[rows].float()
-        return wide if scales is None else wide * scales[rows][..., None]
+    def _wide(store: Tensor, rows: Tensor) -> Tensor:
+        kept = store[rows]
+        if store.dtype != torch.int8:
+            return kept.float()
+        # A copy: two bytes are seen as one number only where they begin at an even place.
+        return kept[..., :-SCALE].float() * kept[..., -SCALE:].contiguous().view(torch.float16).float()
+
+
+def _width(store: Tensor) -> int:
+    return store.shape[-1] - (SCALE if store.dtype == torch.int8 else 0)

@@ -25,17 +25,22 @@ EXPORT void run_list(const Step *steps, int count, int threads) {
     });
 }
 
-struct Product {  // the same fields, in the same order, as `Product` in list.py
-    Strips w;
-    Activations x;
-    Output out;
-};
-
 // y = x w^T (+ bias) (+ y): each thread takes an equal share of the strips of 16 outputs.
 EXPORT void product(const Product *given, int thread, int threads) {
     const int64_t strips = strips_of(given->w);
     multiply_strips(given->w, given->x, given->out, (int)(strips * thread / threads),
                     (int)(strips * (thread + 1) / threads));
+}
+
+// The same operation with many arguments, none of which needs what another one makes: nobody waits in between.
+struct Together {  // the same fields, in the same order, as `Together` in list.py
+    void (*work)(const void *arguments, int thread, int threads);
+    const void *const *arguments;
+    int64_t count;
+};
+
+EXPORT void together(const Together *given, int thread, int threads) {
+    for (int64_t i = 0; i < given->count; i++) given->work(given->arguments[i], thread, threads);
 }
 
 struct Add {  // the same fields, in the same order, as `Add` in list.py

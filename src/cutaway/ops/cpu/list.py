@@ -12,6 +12,7 @@ Read next: ops/cpu/list.cpp, ops/cpu/norm.py
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import CDLL, Structure, byref, c_bool, c_float, c_int32, c_int64, c_size_t, c_void_p
 from typing import Any
 
@@ -61,6 +62,12 @@ class Product(Structure):
     _fields_ = (("w", Strips), ("x", Activations), ("out", Output))
 
 
+class Together(Structure):
+    """One operation with many arguments."""
+
+    _fields_ = (("work", c_void_p), ("arguments", c_void_p), ("count", c_int64))
+
+
 class Add(Structure):
     """y += scale x."""
 
@@ -85,6 +92,7 @@ class Operations:
     def __init__(self) -> None:
         self._library = loaded()
         self._names: list[str] = []
+        self._functions: list[str] = []
         self._arguments: list[Structure] = []
         self._kept: list[Any] = []
         self._steps: Any = None
@@ -94,23 +102,32 @@ class Operations:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The operations' names, in their order."""
+        """The operations' names, in their order; "products" are many together."""
         return tuple(self._names)
 
     def append(self, name: str, arguments: Structure, *keep: Any) -> None:
         """Adds an operation; `keep` is what its pointers point into."""
         self._names.append(name)
+        self._functions.append(name)
         self._arguments.append(arguments)
         self._kept.append(keep)
         self._steps = None
+
+    def together(self, name: str, arguments: Sequence[Structure], *keep: Any) -> None:
+        """Adds an operation with many arguments, none of which needs what another makes: no thread waits in between."""
+        addresses = (c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
+        work = ctypes.cast(getattr(self._library, name), c_void_p)
+        told = Together(work, ctypes.cast(addresses, c_void_p), len(arguments))
+        self.append("together", told, addresses, arguments, *keep)
+        self._names[-1] = f"{name}s"
 
     def run(self, threads: int | None = None) -> None:
         """Runs all of them; on torch's number of threads if None."""
         if self._steps is None:
             self._steps = (Step * len(self._names))(
                 *(
-                    Step(ctypes.cast(getattr(self._library, name), c_void_p), ctypes.addressof(arguments))
-                    for name, arguments in zip(self._names, self._arguments, strict=True)
+                    Step(ctypes.cast(getattr(self._library, function), c_void_p), ctypes.addressof(arguments))
+                    for function, arguments in zip(self._functions, self._arguments, strict=True)
                 )
             )
         self._library.run_list(self._steps, len(self._names), threads or torch.get_num_threads())

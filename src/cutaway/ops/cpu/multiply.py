@@ -44,9 +44,9 @@ def times_exact(x_NC: Tensor, strips: Strips) -> Tensor:
 
 
 def times_int8(x_NC: Tensor, strips: Strips) -> Tensor:
-    """The same as `times_int8_readable` by the kernel, which takes no plain 16-bit weights: BadInput."""
-    if strips.kind.bits == 16:
-        raise BadInput("plain 16-bit weights are multiplied by fp32 activations only")
+    """The same as `times_int8_readable` by the kernel, which takes no plain weights: BadInput."""
+    if strips.kind.dtype is not None:
+        raise BadInput("plain weights are multiplied by fp32 activations only")
     return _times(x_NC, strips, True)
 
 

@@ -54,6 +54,7 @@ static inline void strip_times_tile(const uint8_t *codes, const uint8_t *scales,
                 Floats w;
                 if constexpr (kind == HALVES) w = from_halves((const uint16_t *)codes + column * LANES);
                 else if constexpr (kind == BFLOATS) w = from_bfloats((const uint16_t *)codes + column * LANES);
+                else if constexpr (kind == FLOATS) w = load((const float *)codes + column * LANES);
                 else w = multiply_add(codes_of<L::bits>(codes, column), scale, shift);
 #pragma GCC unroll 16
                 for (int row = 0; row < rows; row++) {
@@ -93,6 +94,7 @@ void multiply_strips_exact(const Strips &w, const Activations &x, const Output &
         ONE_KIND(BYTES_PAIRS_WIDE)
         ONE_KIND(HALVES)
         ONE_KIND(BFLOATS)
+        ONE_KIND(FLOATS)
 #undef ONE_KIND
     }
 }

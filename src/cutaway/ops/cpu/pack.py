@@ -6,12 +6,13 @@ fours, so that 64 bytes hold four bytes of each row (r0 .. r15: a row's lane; c:
     bytes     [r0: c0 c1 c2 c3 | r1: c0 c1 c2 c3 | ... | r15: c0 c1 c2 c3]   then the same of c4-c7 ... c28-c31
     half-bytes   the low halves are c0 .. c3, the high ones c4 .. c7; then c8 .. c15 and so on
     scales    [r0 | r1 | ... | r15]    one for each group; offsets likewise
-    plain     [r0 | r1 | ... | r15]    the weights themselves, two bytes each, column by column
+    plain     [r0 | r1 | ... | r15]    the weights themselves, two or four bytes each, column by column
 
     w = scale (q - centre) + offset        in fp32, each weight the one that the blocks stand for, bit for bit
 
 Every block format becomes one of the kinds below without loss: K-quants' two levels of scales are multiplied out, which
-fp32 holds exactly and fp16 would not.
+fp32 holds exactly and fp16 would not; a scale that more than 32 columns share is written once for each 32. Plain fp32
+weights that 16 bits hold, as those of a bfloat16 checkpoint do, are kept in 16 bits: half the bytes, the same numbers.
 The rounding of activations is here too: with d_g = max |x_g| / 127 for each group of 32,
 
     |x - d_g code| <= d_g / 2      and so      |y - y_exact| <= sum_g d_g / 2 sum_{c in g} |w_c|   beside fp32's own
@@ -42,7 +43,8 @@ LANES, GROUP = 16, 32
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """How weights are held; `number` is that of strips.h. `group`: columns that share a scale."""
+    """How weights are held; `number` is that of strips.h. `group`: columns that share a scale. `dtype`: of plain
+    weights, which have no scales."""
 
     number: int
     bits: int
@@ -50,6 +52,7 @@ class Kind:
     offset: bool = False
     scale: torch.dtype = torch.float16
     group: int = GROUP
+    dtype: torch.dtype | None = None
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -62,13 +65,19 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "q5_1": Kind(number=4, bits=8, offset=True),
         "q5_k": Kind(number=5, bits=8, offset=True, scale=torch.float32),
         "q6_k": Kind(number=6, bits=8, centre=128, scale=torch.float32, group=16),
-        "f16": Kind(number=7, bits=16),
-        "bf16": Kind(number=8, bits=16),
+        "int4": Kind(number=0, bits=4, centre=8),
+        "int8": Kind(number=3, bits=8, centre=128),
+        "int4z": Kind(number=2, bits=4, offset=True, scale=torch.float32),
+        "int8z": Kind(number=5, bits=8, offset=True, scale=torch.float32),
+        "f16": Kind(number=7, bits=16, dtype=torch.float16),
+        "bf16": Kind(number=8, bits=16, dtype=torch.bfloat16),
+        "f32": Kind(number=9, bits=32, dtype=torch.float32),
     }
 )
 """The kind that each format becomes."""
 
-PLAIN = {torch.float16: "f16", torch.bfloat16: "bf16"}
+PLAIN: Mapping[torch.dtype, Kind] = MappingProxyType({kind.dtype: kind for kind in KINDS.values() if kind.dtype})
+"""The kind of plain weights."""
 
 
 class Struct(ctypes.Structure):
@@ -101,35 +110,37 @@ class Strips:
     @staticmethod
     def fits(format: BlockFormat, rows: int) -> bool:
         """Whether there is a kind for it."""
-        return format.name in KINDS and rows > 0
+        kind = KINDS.get(format.name)
+        return kind is not None and rows > 0 and (kind.dtype is not None or format.weights % kind.group == 0)
 
     @classmethod
     def of(cls, blocks: Tensor, format: BlockFormat) -> Strips:
         """Repacks blocks, uint8 (R, bytes per row), a slab at a time, so that little more than the result is held."""
         rows, columns, kind = len(blocks), blocks.shape[1] // format.bytes * format.weights, KINDS[format.name]
-        if kind.bits == 16:
-            return cls.plain(blocks.view(torch.float16 if format.name == "f16" else torch.bfloat16))
+        if kind.dtype is not None:
+            return cls.plain(blocks.view(kind.dtype))
         made = cls._empty(kind, rows, columns)
         for slab in slabs(rows, columns, multiple=LANES):
             parts = take_apart(blocks[slab], format)
+            shared = parts.group // kind.group
             strips = slice(slab.start // LANES, -(-slab.stop // LANES))
             made.codes[strips] = _interleaved(_padded(_recentred(parts, kind)), kind)
             assert made.scales is not None
-            made.scales[strips] = _across(parts.scale_RG)
+            made.scales[strips] = _across(parts.scale_RG.repeat_interleave(shared, 1))
             if made.offsets is not None and parts.offset_RG is not None:
-                made.offsets[strips] = _across(parts.offset_RG)
+                made.offsets[strips] = _across(parts.offset_RG.repeat_interleave(shared, 1))
         return made
 
     @classmethod
     def plain(cls, w_RC: Tensor) -> Strips:
-        """Repacks weights (R, C) of fp16 or bfloat16; they stay what they are."""
+        """Repacks weights (R, C) of fp16, bfloat16 or fp32; they stay what they are."""
         if w_RC.dtype not in PLAIN or w_RC.dim() != 2:
-            raise BadInput(f"strips of plain weights are made from fp16 or bfloat16 rows, not {w_RC.dtype}")
+            raise BadInput(f"strips of plain weights are made from fp16, bfloat16 or fp32 rows, not {w_RC.dtype}")
         rows, columns = w_RC.shape
-        made = cls._empty(KINDS[PLAIN[w_RC.dtype]], rows, columns)
+        made = cls._empty(PLAIN[narrowest(w_RC)], rows, columns)
         for slab in slabs(rows, columns, multiple=LANES):
             count = -(-(slab.stop - slab.start) // LANES)
-            whole = w_RC.new_zeros(count * LANES, made.codes.shape[1] * GROUP)
+            whole = w_RC.new_zeros(count * LANES, made.codes.shape[1] * GROUP, dtype=made.kind.dtype)
             whole[: slab.stop - slab.start, :columns] = w_RC[slab]
             lanes = whole.view(count, LANES, -1, GROUP).permute(0, 2, 3, 1)
             made.codes[slab.start // LANES :][:count] = lanes.contiguous().view(torch.uint8).flatten(2)
@@ -143,7 +154,7 @@ class Strips:
         def numbers() -> Tensor:
             return ARENA.empty(strips, groups * GROUP // kind.group, LANES, dtype=kind.scale)
 
-        scales = None if kind.bits == 16 else numbers()
+        scales = None if kind.dtype is not None else numbers()
         return cls(
             kind=kind,
             codes=codes,
@@ -179,9 +190,8 @@ class Strips:
     def weights(self) -> Tensor:
         """The weights (R, C) in float32: the layout read backwards."""
         kind, (strips, groups, _) = self.kind, self.codes.shape
-        if kind.bits == 16:
-            lanes = self.codes.view(torch.float16 if kind.number == KINDS["f16"].number else torch.bfloat16)
-            w = lanes.view(strips, groups * GROUP, LANES).transpose(1, 2).float()
+        if kind.dtype is not None:
+            w = self.codes.view(kind.dtype).view(strips, groups * GROUP, LANES).transpose(1, 2).float()
             return w.flatten(0, 1)[: self.rows, : self.columns]
         assert self.scales is not None
         shape = (strips, LANES, -1, kind.group)
@@ -197,6 +207,16 @@ class Strips:
         if self.kind.bits == 4:
             fours = torch.stack((fours & 15, fours >> 4), dim=3).flatten(2, 3)
         return fours.permute(0, 3, 1, 2, 4).reshape(strips * LANES, groups * GROUP)
+
+
+def narrowest(w_RC: Tensor) -> torch.dtype:
+    """The dtype of fewest bytes that holds every one of these plain weights as it is."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if w_RC.dtype == torch.float32 and all(
+            torch.equal(w_RC[slab].to(dtype).float(), w_RC[slab]) for slab in slabs(*w_RC.shape)
+        ):
+            return dtype
+    return w_RC.dtype
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

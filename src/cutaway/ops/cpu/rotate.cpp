@@ -1,7 +1,7 @@
 // What happens to heads between their projection and attention: a norm, a turn by their position, a place in the cache.
 //
 //     q, k:  unit scale (QK-norm), then each pair of numbers (a, b) -> (a cos - b sin, b cos + a sin)
-//     k, v:  written to the cache as fp32, fp16, bf16 or int8 with one scale for each head: byte = round(x 127 / max|x|)
+//     k, v:  written to the cache as fp32, fp16, bf16, or int8 with a scale for each head: byte = round(x / scale)
 // All three are optional, so that one kernel serves models with and without each. A row of `x` is what one token's
 // projection gave: query heads, key heads, value heads, side by side. The torch sibling is `rotate_readable` in rotate.py;
 // the tables are those of ops/rope.py: as wide as what turns, the sine with its sign.
@@ -70,8 +70,8 @@ static uint16_t to_bfloat(float x) {  // rounded to the nearest, ties to even; a
     return x != x ? bits >> 16 | 64 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-// One head of a token into the cache.
-static void keep(const Cache &c, const float *x, int width, void *store_at, int64_t place, float *scale) {
+// One head of a token into the cache. The scale of int8 is max|x| / 127 rounded up to fp16: no number is cut off.
+static void keep(const Cache &c, const float *x, int width, void *store_at, int64_t place) {
     if (c.kind == FLOAT32) {
         for (int k = 0; k < width; k += LANES) store((float *)store_at + place + k, load(x + k));
     } else if (c.kind == FLOAT16) {
@@ -81,21 +81,21 @@ static void keep(const Cache &c, const float *x, int width, void *store_at, int6
     } else {
         Floats most = zeros();
         for (int k = 0; k < width; k += LANES) most = maximum(most, magnitude(load(x + k)));
-        const float peak = largest(most);
-        *scale = peak / 127;
-        const float steps = peak > 0 ? 127 / peak : 0;
-        for (int k = 0; k < width; k++) ((int8_t *)store_at)[place + k] = (int8_t)std::lrintf(x[k] * steps);
+        int8_t *bytes = (int8_t *)store_at + place;
+        const uint16_t half = half_above(largest(most) / 127);
+        const float scale = from_half(half);
+        for (int k = 0; k < width; k++) bytes[k] = scale > 0 ? (int8_t)std::lrintf(x[k] / scale) : 0;
+        std::memcpy(bytes + width, &half, 2);
     }
 }
 
 static void keep_head(const Rotate &r, const float *x, int token, int head, bool is_key) {
     const Cache &c = *r.cache;
     const int64_t row = row_of(c, r.slots[token], r.places[token]);
-    const int64_t scale = row * c.scale_row + head * c.scale_head;
     if (is_key)
-        keep(c, x, r.width, c.keys, row * c.key_row + head * c.key_head, c.key_scales + scale);
+        keep(c, x, r.width, c.keys, row * c.key_row + head * c.key_head);
     else
-        keep(c, x, r.value_width, c.values, row * c.value_row + head * c.value_head, c.value_scales + scale);
+        keep(c, x, r.value_width, c.values, row * c.value_row + head * c.value_head);
 }
 
 EXPORT void rotate(const Rotate *given, int thread, int threads) {

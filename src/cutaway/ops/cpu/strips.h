@@ -19,12 +19,13 @@ enum Kind {
     BYTES_PAIRS_WIDE = 6,     // 8 bits, centre 128, 16 columns to a scale, fp32   q6_k
     HALVES = 7,               // fp16 itself
     BFLOATS = 8,              // bfloat16 itself
+    FLOATS = 9,               // fp32 itself
 };
 
 // What a kind's name says, for a kernel that is compiled for each kind.
 template <int kind> struct Layout {
     static constexpr bool plain = kind >= HALVES;
-    static constexpr int bits = kind <= NIBBLES_OFFSET_WIDE ? 4 : plain ? 16 : 8;
+    static constexpr int bits = kind <= NIBBLES_OFFSET_WIDE ? 4 : kind == FLOATS ? 32 : plain ? 16 : 8;
     static constexpr bool wide = kind == NIBBLES_OFFSET_WIDE || kind == BYTES_OFFSET_WIDE || kind == BYTES_PAIRS_WIDE;
     static constexpr bool offset = kind == NIBBLES_OFFSET || kind == BYTES_OFFSET || (wide && kind != BYTES_PAIRS_WIDE);
     static constexpr int centre = plain || offset ? 0 : bits == 4 ? 8 : 128;
@@ -58,6 +59,12 @@ struct Output {
     bool add;
 };
 
+struct Product {  // the same fields, in the same order, as `Product` in list.py
+    Strips w;
+    Activations x;
+    Output out;
+};
+
 // Stores the sums of one strip and the first `used` rows of a tile that begins at `row`.
 static inline void put_out(const Output &out, const Strips &w, int strip, int row, int used, const Floats *sums) {
     const int left = w.rows - strip * LANES, lanes = left < LANES ? left : LANES;
@@ -76,7 +83,7 @@ static inline void put_out(const Output &out, const Strips &w, int strip, int ro
 static inline int strips_of(const Strips &w) { return (w.rows + LANES - 1) / LANES; }
 
 // The outputs of strips `first` to `end` - 1 for all rows of x: what one thread does. Any thread may do any strips.
-// x holds floats or codes; HALVES and BFLOATS take floats alone.
+// x holds floats or codes; HALVES, BFLOATS and FLOATS take floats alone.
 void multiply_strips(const Strips &w, const Activations &x, const Output &out, int first, int end);
 
 // The walk over strips and tiles, the same for both forms. `Form<kind, rows>::strip` says what the sums of one strip are,

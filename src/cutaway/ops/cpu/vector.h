@@ -134,3 +134,7 @@ static inline Floats from_bfloats(const uint16_t *from) {  // bfloat16 is the up
 #else
 #error "compiled for no instruction set that build.py knows"
 #endif
+
+// One number of fp16; and the smallest fp16 that is not below x, as its bits.
+static inline float from_half(uint16_t bits) { return _cvtsh_ss(bits); }
+static inline uint16_t half_above(float x) { return _cvtss_sh(x, _MM_FROUND_TO_POS_INF); }
