@@ -37,7 +37,12 @@ def lists(feed: ExpertsFeed) -> bool:
     known = type(spec.router) in RULED and spec.count <= MOST and router.weight.dtype in PLAIN
     parts = [*feed.experts, *([] if feed.shared is None else [feed.shared])]
     gate: Any = getattr(feed, "shared_gate", None)
-    return known and router.weight.shape[1] % GROUP == 0 and multiplies(() if gate is None else (gate,)) and all(map(_lists, parts))
+    return (
+        known
+        and router.weight.shape[1] % GROUP == 0
+        and multiplies(() if gate is None else (gate,))
+        and all(map(_lists, parts))
+    )
 
 
 def _lists(feed: Any) -> bool:

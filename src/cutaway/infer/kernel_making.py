@@ -39,8 +39,8 @@ class Making(Protocol):
         """Room that all layers share: (rows, columns), as many rows as the pass has if None."""
         ...
 
-    def laid(self, columns: int, maps: Sequence[Any], rows: int | None = None) -> Laid:
-        """Room for what products with these maps read."""
+    def laid(self, columns: int, maps: Sequence[Any], rows: int | None = None, name: str = "") -> Laid:
+        """Room for what products with these maps read; all layers share what is of one name."""
         ...
 
     def lay(self, norm: nn.Module | None, laid: Laid, chosen: Tensor | None) -> None:

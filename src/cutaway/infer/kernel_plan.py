@@ -1,6 +1,6 @@
 """A decoder's forward pass over a few tokens as a list of kernels, made from the module once for each number of tokens.
 
-What no kernel does (an expert layer, a latent cache) cuts the list: torch runs that part on the
+What no kernel does (a recurrent state, sinks) cuts the list: torch runs that part on the
 same residual, and the list goes on behind it. So a plan is a row of lists and calls.
 N tokens of one sequence · X of them whose logits are asked for · D model dim · F hidden dim · V vocabulary.
 Read next: ops/cpu/list.py, infer/kernel_steps.py
@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cutaway.infer import kernel_experts, kernel_weights
+from cutaway.infer import kernel_caches, kernel_experts, kernel_latent, kernel_weights
+from cutaway.infer.kernel_caches import Kept
+from cutaway.infer.kernel_latent import LatentCache
 from cutaway.infer.kernel_weights import multiplies
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.attention.grouped import GroupedQueryAttention
+from cutaway.nn.attention.latent import LatentAttention
 from cutaway.nn.block import BlockModule, Norms
 from cutaway.nn.context import Context
 from cutaway.nn.embedding import Embedding
@@ -41,8 +44,15 @@ Call = Callable[[Tensor, Context], Tensor]  # what torch makes of the residual (
 Weights = tuple[dict[str, Any], str]  # where a module holds a tensor that a list points into
 
 
+def room_for(mixer: nn.Module) -> Kept | None:
+    """Where kernels are told of a mixer's cache; None where torch runs it."""
+    return kernel_caches.room(mixer) if lists_mixer(mixer) else None
+
+
 def lists_mixer(mixer: nn.Module) -> bool:
     """Whether kernels do all that a mixer does."""
+    if type(mixer) is LatentAttention:
+        return kernel_latent.lists(mixer)
     if type(mixer) is not GroupedQueryAttention:
         return False
     spec = mixer.spec
@@ -77,7 +87,7 @@ class Plan:
     `last`. `caches`: what kernels are told of each layer's cache. `room`: tokens that the sequence may reach."""
 
     def __init__(
-        self, module: DecoderModel, caches: Sequence[Cache | None], *, rows: int, last: int, room: int, int8: bool
+        self, module: DecoderModel, caches: Sequence[Kept | None], *, rows: int, last: int, room: int, int8: bool
     ):
         self.module, self.rows, self.last, self.room, self.int8 = module, rows, last, room, int8
         kinds = (one.dtype for one in module.parameters() if one.is_floating_point())
@@ -95,7 +105,9 @@ class Plan:
         self._embed()
         for layer, (block, cache) in enumerate(zip(module.blocks, caches, strict=True)):
             assert isinstance(block, BlockModule)
-            if cache is not None:
+            if isinstance(cache, LatentCache):
+                self._latent(block, cache)
+            elif cache is not None:
                 self._mixer(block, cache)
             else:
                 self._torch(layer, block.mixer, block.mixer_norms)
@@ -153,6 +165,16 @@ class Plan:
         self.operations().append("rotate", told, cache)
         self._attend(mixer, cache, heads_NR, (places, ends), laid := self.laid(spec.heads * width, (mixer.out,)))
         self.finish(mixer.out, laid, block.mixer_norms)
+
+    def _latent(self, block: BlockModule, cache: LatentCache) -> None:
+        mixer: Any = block.mixer
+        spec, seen = mixer.spec, self.seen(None)
+        cos_PW, sin_PW = self.turns(spec.rope)
+        told = Rotate(positions=self.positions.data_ptr(), cos=cos_PW.data_ptr(), sin=sin_PW.data_ptr())
+        told.slots, told.places, told.count = self.slots.data_ptr(), seen[0].data_ptr(), self.rows
+        told.turned, told.interleaved = spec.rope.width, spec.rope.interleaved
+        parts = self.parts(spec.heads, spec.rank)
+        kernel_latent.add(self, mixer, block.mixer_norms, cache, told, seen, parts)
 
     def _attend(
         self, mixer: GroupedQueryAttention, cache: Cache, heads_NR: Tensor, seen: tuple[Tensor, Tensor], laid: Laid
@@ -313,10 +335,11 @@ class Plan:
             self._memory[key] = torch.zeros(rows or self.rows, columns)
         return self._memory[key]
 
-    def laid(self, columns: int, maps: Sequence[Any], rows: int | None = None) -> Laid:
-        """Room for what products with these maps read: bytes where asked for, floats for plain weights."""
+    def laid(self, columns: int, maps: Sequence[Any], rows: int | None = None, name: str = "") -> Laid:
+        """Room for what products with these maps read: bytes where asked for, floats for plain weights. Of one
+        name, all layers share it."""
         int8, rows = self.int8 and not any(map(kernel_weights.is_plain, maps)), rows or self.rows
-        key = (f"laid {rows} {int8}", columns)
+        key = (f"laid {rows} {int8} {name}", columns)
         if key not in self._memory:
             self._memory[key] = Laid(rows, columns, int8=int8)
         return self._memory[key]

@@ -8,7 +8,6 @@ N tokens · X of them whose logits are asked for · V vocabulary.   Read next: i
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -16,7 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from cutaway.infer.kernel_plan import Plan, listed, lists_mixer, readable
+from cutaway.infer.kernel_caches import Kept, fits, tell
+from cutaway.infer.kernel_plan import Plan, listed, readable, room_for
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.block import BlockModule
 from cutaway.nn.cache import ContiguousCache
@@ -24,12 +24,13 @@ from cutaway.nn.context import Context
 from cutaway.nn.narrow_cache import NarrowCache
 from cutaway.nn.rows import Rows
 from cutaway.ops.cpu.build import library
-from cutaway.ops.cpu.cache import KINDS, SCALE, Cache, Store
+from cutaway.ops.cpu.cache import Store
 from cutaway.ops.cpu.list import Operations
 from cutaway.ops.cpu.multiply import multiply_kernels, multiply_kernels_int8
 from cutaway.ops.forms import FAST, Forms
 
 FIRST_ROOM = 1024
+START = torch.zeros(1, dtype=torch.long)  # where the rows of the one sequence begin
 
 
 class KernelSteps:
@@ -44,9 +45,9 @@ class KernelSteps:
         self._plans: dict[tuple[int, int], Plan] = {}
         self._cache: ContiguousCache | None = None
         # Of each layer whose mixer kernels do: what they are told of its cache, and whose rows that are.
-        self._told = [Cache() if self._lists(layer) else None for layer in range(len(module.blocks))]
-        self._held: list[tuple[Rows, Rows, Cache, int | None]] = []
-        self._stores: dict[int, tuple[Tensor, Tensor, Store]] = {}
+        self._told = [room_for(self._mixer(layer)) for layer in range(len(module.blocks))]
+        self._held: list[tuple[Rows, Rows, Kept, int | None]] = []
+        self._stores: dict[int, tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def of(cls, module: DecoderModel, forms: Forms) -> KernelSteps | None:
@@ -133,10 +134,10 @@ class KernelSteps:
                 plan = self._plans[count, last] = Plan(self.module, self._told, **told)
         return plan
 
-    def _lists(self, layer: int) -> bool:
+    def _mixer(self, layer: int) -> Any:
         block = self.module.blocks[layer]
         assert isinstance(block, BlockModule)
-        return lists_mixer(block.mixer)
+        return block.mixer
 
     def _bind(self, cache: ContiguousCache) -> bool:
         """Finds the rows of each layer that kernels write; False where they are not plain ones."""
@@ -144,14 +145,12 @@ class KernelSteps:
         for layer, told in enumerate(self._told):
             if told is None:
                 continue
-            keys, values = cache.rows(layer, "key")[0], cache.rows(layer, "value")[0]
-            if not isinstance(keys, Rows) or not isinstance(values, Rows):
+            spec = self._mixer(layer).spec
+            first, second = (stream.name for stream in spec.streams(self.module.spec.dim))
+            keys, values = cache.rows(layer, first)[0], cache.rows(layer, second)[0]
+            if not isinstance(keys, Rows) or not isinstance(values, Rows) or not fits(spec, keys.buffer):
                 return False
-            block: Any = self.module.blocks[layer]
-            scale = SCALE if keys.buffer.dtype == torch.int8 else 0  # nn/narrow_cache.py
-            if keys.buffer.dtype not in KINDS or keys.buffer.shape[-1] != block.mixer.spec.head_dim + scale:
-                return False
-            self._held.append((keys, values, told, block.mixer.spec.window))
+            self._held.append((keys, values, told, getattr(spec, "window", None)))
         return True
 
     def _extend(self, count: int) -> dict[int | None, int]:
@@ -162,7 +161,10 @@ class KernelSteps:
             values.extend(count)
             known = self._stores.get(index)
             if known is None or known[0] is not keys.buffer or known[1] is not values.buffer:
-                store = Store.contiguous(keys.buffer, values.buffer, torch.zeros(1))
-                self._stores[index] = (keys.buffer, values.buffer, store)
-                ctypes.pointer(told)[0] = store.structure()  # in its place: lists point there
+                self._stores[index] = (keys.buffer, values.buffer)
+                tell(told, keys.buffer, values.buffer, _store)
         return begins
+
+
+def _store(keys: Tensor, values: Tensor, more: Tensor | None = None) -> Store:
+    return Store.contiguous(keys, values, START, more)
