@@ -97,6 +97,15 @@ def test_marks_that_are_tokens_come_by_their_ids():
     assert (call.name, call.arguments) == ("now", "{}") and len(call.id) == 9
 
 
+def test_json_without_marks_is_text_where_an_answer_may_be_json():
+    assert read(CallReader("hermes", NAMES, bare=False), list(ONE)) == (ONE, [])
+    marked = f"<tool_call>{TWO}</tool_call>"
+    assert read(CallReader("hermes", NAMES, bare=False), list(marked)) == ("", [LAST])
+    # Its pieces come as they are written.
+    made = CallReader("hermes", NAMES, bare=False)
+    assert [delta.text for delta in made.push('{"name": "get')] == ['{"name": "get']
+
+
 def test_text_is_not_kept_waiting():
     made = CallReader("hermes", NAMES)
     assert [delta.text for delta in made.push("Hello <")] == ["Hello"]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from cutaway.base.errors import BadInput, CutawayError
+from cutaway.base.errors import CutawayError
 from cutaway.infer.ask import Ask, Busy, Event
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.language import Language
@@ -20,7 +20,7 @@ from cutaway.infer.scheduler import Limits
 from cutaway.infer.service import Service, Ticket
 from cutaway.ops.forms import FAST
 
-from .spoken import END, VOCAB, ids, language
+from .spoken import END, ids, language
 
 LONG = 60.0  # seconds that nothing here should ever take
 LIMITS = Limits(tokens=640, sequences=4, budget=24, page=8)
@@ -211,23 +211,26 @@ def test_more_than_may_wait_is_refused():
         assert asked(service, prompt=ids("c"), decoding=Decoding(max_tokens=2)).reason() == "length"
 
 
-@pytest.mark.parametrize(
-    ("told", "field"),
-    [
-        ({"prompt": ()}, "prompt"),
-        ({"prompt": (VOCAB,)}, "prompt"),
-        ({"prompt": (1,) * 300}, "prompt"),
-        ({"prompt": (1,), "samples": 0}, "samples"),
-        ({"prompt": (1,), "samples": 3, "best_of": 2}, "best_of"),
-        ({"prompt": (1,), "logprobs": -1}, "logprobs"),
-    ],
-)
-def test_the_impossible_is_refused_at_once(told, field):
+def test_whoever_leaves_while_waiting_is_told_so_and_their_prompt_is_never_read():
     with serving() as service:
-        with pytest.raises(BadInput) as caught:
-            service.ask(Ask(**told), lambda event: None)
-        assert caught.value.field == field
-        assert asked(service, prompt=(1,) * 256).tokens().__len__() == 1 and service.longest == 257
+        gate, begun = threading.Event(), threading.Event()
+
+        def holds(event: Event) -> None:
+            begun.set()
+            assert gate.wait(LONG)
+
+        first = service.ask(Ask(prompt=ids("a"), decoding=Decoding(max_tokens=3)), holds)
+        assert begun.wait(LONG)  # the service's thread is held: what comes now waits before the engine
+        heard = Heard()
+        second = service.ask(Ask(prompt=ids("never read"), samples=2), heard.append)
+        second.cancel()
+        gate.set()
+        assert first.wait(LONG) and second.wait(LONG)
+        assert [(event.index, event.kind, event.reason) for event in heard] == [
+            (0, "end", "cancelled"),
+            (1, "end", "cancelled"),
+        ]
+        assert service.stats().prompt_tokens == len(ids("a")) and service._waiting == 0
 
 
 @pytest.mark.parametrize("finish", [0.0, LONG])

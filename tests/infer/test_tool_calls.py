@@ -103,6 +103,55 @@ def test_a_mark_that_is_a_token_is_that_token():
     assert matcher.allowed().nonzero()[0].tolist() == [made.special["[TOOL_CALLS]"]]
 
 
+def spelled(style: str, call: dict) -> str:
+    """A call as a model of that style writes it."""
+    if style == "named":
+        return f"[TOOL_CALLS]{call['name']}[ARGS]" + json.dumps(call["arguments"])
+    if style == "llama":
+        call = {("parameters" if key == "arguments" else key): value for key, value in call.items()}
+    text = json.dumps(call)
+    return {"hermes": f"<tool_call>{text}</tool_call>", "llama": text, "mistral": f"[TOOL_CALLS][{text}]"}[style]
+
+
+def taken(made, constraint, text: str) -> tuple[bool, bool]:
+    """Whether an answer may be `text`: whether all of it may come, and whether it is then whole."""
+    matcher = constraint.begin(made)
+    ids = made.encode(text, special=False)
+    all_of_it = matcher.fits(ids) == len(ids)
+    for id in ids if all_of_it else []:
+        matcher.take(id)
+    return all_of_it, matcher.accepts
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_nothing_stands_beside_the_name_and_the_arguments_of_a_call(style):
+    made = tokenizer("byte-level")
+    constraint = held(made, TOOLS, style, "required")
+    call = {"name": "get_weather", "arguments": {"city": "a"}}
+    assert taken(made, constraint, spelled(style, call)) == (True, True)
+    if style != "named":  # there a call has no keys
+        assert not taken(made, constraint, spelled(style, {**call, "id": 1}))[0]
+        assert not taken(made, constraint, spelled(style, {"name": "get_weather"}))[0]
+    assert not taken(made, constraint, spelled(style, {**call, "arguments": {"city": "a", "more": 1}}))[0]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_beside_a_schema_an_answer_is_calls_or_of_that_schema(style):
+    made = tokenizer("byte-level")
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "required": ["a"]}
+    schema |= {"additionalProperties": False, "$defs": {"b": {"enum": [1, 2]}}}
+    constraint = held(made, TOOLS, style, "auto", answer=schema)
+    call = {"name": "tree", "arguments": {"size": 3}}
+    assert taken(made, constraint, spelled(style, call)) == (True, True)
+    assert taken(made, constraint, '{"a": 2}') == (True, True)
+    for wrong in ('{"a": 3}', '{"a": 2, "b": 1}', "Well", spelled(style, {**call, "name": "rm"})):
+        assert not all(taken(made, constraint, wrong)), wrong
+    # A tool that is demanded leaves nothing else.
+    assert not taken(made, held(made, TOOLS, style, "required", answer=schema), '{"a": 2}')[0]
+    with pytest.raises(BadInput):
+        held(made, TOOLS, style, "auto", answer={"type": "array", "uniqueItems": True})
+
+
 def test_choices_that_ask_for_nothing():
     made = tokenizer("byte-level")
     assert [held(made, TOOLS, "hermes", choice) for choice in ("auto", "none", None)] == [None] * 3

@@ -167,6 +167,24 @@ def test_a_call_can_be_demanded(client):
         assert json.loads(one.message.tool_calls[0].function.arguments)["city"] in ("Paris", "北京")
 
 
+@pytest.mark.parametrize("demanded", [False, True])
+def test_an_answer_beside_tools_is_a_call_or_json_of_the_schema(client, demanded):
+    """As with OpenAI; a model that draws at random does both, and nothing else."""
+    choice = {"tool_choice": "required"} if demanded else {}
+    more = {"tools": [TOOL], "response_format": FORMAT, "max_tokens": 300, "n": 4, "temperature": 1, **choice}
+    ends = {"tool_calls": 0, "stop": 0, "length": 0}
+    for seed in range(4):
+        for one in client.chat.completions.create(**asked(seed=seed, **more)).choices:
+            ends[one.finish_reason] += 1
+            if one.finish_reason == "stop":
+                assert set(json.loads(one.message.content)) == {"yes"} and one.message.tool_calls is None
+            elif one.finish_reason == "tool_calls":
+                assert one.message.content is None
+                for call in one.message.tool_calls:
+                    assert json.loads(call.function.arguments)["city"] in ("Paris", "北京")
+    assert ends["tool_calls"] and (ends["stop"] == 0 if demanded else ends["stop"]), ends
+
+
 def test_what_a_tool_returned_is_read(client, tiny):
     call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
     returned = {"role": "tool", "tool_call_id": "1", "content": "sunny"}
@@ -197,7 +215,9 @@ def test_what_changes_nothing_is_taken(client):
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
-        ({"tools": [TOOL], "response_format": FORMAT}, "response_format"),
+        ({"tools": [TOOL], "extra_body": {"guided_regex": "a"}}, "guided_regex"),
+        ({"response_format": FORMAT, "extra_body": {"guided_regex": "a"}}, "guided_regex"),
+        ({"tools": [TOOL], "response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
         ({"extra_body": {"guided_regex": "("}}, "guided_regex"),
         ({"extra_body": {"guided_regex": "a", "guided_choice": ["a"]}}, "guided_choice"),

@@ -81,6 +81,21 @@ def test_echo_tells_the_prompt_with_its_logprobs(client, tiny):
     assert told.text_offset == sorted(told.text_offset) and told.text_offset[len(ids)] == len(PROMPT)
 
 
+@pytest.mark.parametrize("echo", [False, True])
+def test_offsets_of_an_answer_count_characters(client, tiny, echo):
+    """A token may be three characters ("hel"), or a third of one: then all thirds stand where the character does."""
+    said = [257, *bytes_of("lo 世界!")]
+    places = [0, 3, 4, 5, *[6] * 3, *[7] * 3, 8]
+    asked = {"model": "tiny", "prompt": PROMPT, "max_tokens": len(said), "temperature": 0, "logprobs": 0, "echo": echo}
+    asked |= {"extra_body": {"forced": said}}
+    made, before = client.completions.create(**asked).choices[0], len(PROMPT) if echo else 0
+    assert made.text[before:] == "hello 世界!"
+    assert made.logprobs.text_offset[-len(said) :] == [before + place for place in places]
+    chunks = [chunk.choices[0].logprobs for chunk in client.completions.create(stream=True, **asked)]
+    streamed = [place for told in chunks if told for place in told.text_offset]
+    assert streamed == made.logprobs.text_offset
+
+
 def test_the_prompt_alone_can_be_scored(client, tiny):
     made = client.completions.create(model="tiny", prompt=PROMPT, max_tokens=0, echo=True, logprobs=1)
     assert made.choices[0].text == PROMPT

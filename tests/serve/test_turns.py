@@ -13,6 +13,7 @@ from cutaway.serve.app import application
 from cutaway.serve.bounds import Bounds
 from cutaway.serve.roster import Roster
 from cutaway.serve.run import Running
+from cutaway.serve.turns import Turns
 
 from .conversing import LONG, SHORT, asked, opened, still, wait_for
 from .small import speaker
@@ -24,6 +25,12 @@ def narrow(language):
     bounds = Bounds(running=1, waiting=1, body=2000, grace=0)
     with Running(application(Roster([speaker(language)]), bounds)) as running:
         yield running
+
+
+def ended(server, status: int) -> float:
+    """Completions that ended with that status."""
+    told = {"path": "/v1/completions", "status": str(status)}
+    return server.server.desk.metrics.registry.get_sample_value("cutaway_requests_total", told) or 0.0
 
 
 @pytest.fixture
@@ -41,7 +48,11 @@ def test_one_runs_one_waits_and_the_third_comes_later(narrow, turns):
         with pytest.raises(openai.RateLimitError) as refused:
             client.completions.create(**SHORT)
         assert refused.value.code == "queue_full"
-        assert int(refused.value.response.headers["retry-after"]) >= 1
+        # One waits, none has ended, and the first has run for some seconds at most: so long it may take.
+        assert 1 <= int(refused.value.response.headers["retry-after"]) <= 30
+        turns.pace.wait, told = (lambda before: 10 + before), turns.pace.wait
+        assert httpx.post(f"{narrow.url}/v1/completions", json=SHORT).headers["retry-after"] == "11"
+        turns.pace.wait = told
         assert [one.id for one in client.models.list()] == ["tiny"]  # costs nothing and waits for nobody
     figures = httpx.get(f"{narrow.url}/metrics").text
     assert "cutaway_requests_running 1.0" in figures and "cutaway_requests_waiting 1.0" in figures
@@ -51,13 +62,22 @@ def test_one_runs_one_waits_and_the_third_comes_later(narrow, turns):
     second.close()
 
 
+def test_a_server_that_ends_says_when_it_will_have_gone():
+    turns = Turns(Bounds(grace=12.3), lambda *told: None)
+    assert turns.later == 1
+    turns.end()
+    assert turns.later == 13
+
+
 def test_whoever_leaves_the_queue_is_forgotten(narrow, turns):
+    before = ended(narrow, 499)
     first = asked(narrow, LONG)
     wait_for(lambda: turns.running == 1)
     second = asked(narrow, LONG)
     wait_for(lambda: turns.waiting == 1)
     second.close()
     wait_for(lambda: turns.waiting == 0)
+    wait_for(lambda: ended(narrow, 499) > before)  # it was told nothing, and nothing was done for it
     third = asked(narrow, SHORT)
     wait_for(lambda: turns.waiting == 1)
     first.close()
@@ -67,7 +87,7 @@ def test_whoever_leaves_the_queue_is_forgotten(narrow, turns):
 
 def test_the_real_client_comes_again_by_itself(narrow, turns):
     """What Retry-After is for: the client waits and asks again, and no error is seen."""
-    first, second = asked(narrow, LONG), None
+    before, first = ended(narrow, 429), asked(narrow, LONG)
     wait_for(lambda: turns.running == 1)
     second = asked(narrow, LONG)
     wait_for(lambda: turns.waiting == 1)
@@ -79,11 +99,7 @@ def test_the_real_client_comes_again_by_itself(narrow, turns):
 
     thread = threading.Thread(target=ask)
     thread.start()
-    wait_for(
-        lambda: narrow.server.desk.metrics.registry.get_sample_value(
-            "cutaway_requests_total", {"path": "/v1/completions", "status": "429"}
-        )
-    )
+    wait_for(lambda: ended(narrow, 429) > before)
     first.close()
     second.close()
     thread.join(60)
@@ -99,6 +115,23 @@ def test_a_client_that_leaves_frees_the_engine(narrow, turns, stream):
     connection.close()
     wait_for(lambda: still(narrow) and not turns.running)
     narrow.server.desk.roster.speakers[0].service._engine.check()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_while_the_engine_lets_it_wait_is_forgotten(language, stream):
+    """It has its turn, and the engine writes one answer at a time."""
+    with Running(application(Roster([speaker(language, sequences=1)]), Bounds(grace=0))) as server:
+        service = server.server.desk.roster.speakers[0].service
+        first = asked(server, LONG)
+        wait_for(lambda: service.stats().running == 1)
+        second = asked(server, {**LONG, "prompt": "another", "stream": stream})
+        wait_for(lambda: service.stats().waiting == 1)
+        second.close()
+        wait_for(lambda: service.stats().waiting == 0)
+        assert (service.stats().running, len(service._tickets)) == (1, 1)
+        first.close()
+        wait_for(lambda: still(server) and not server.server.desk.turns.running)
+        service._engine.check()
 
 
 def test_large_bodies_are_refused_before_they_are_read(narrow, turns):

@@ -25,6 +25,10 @@ class Constraint(Protocol):
         """What matches one answer. Raises BadInput for what no text fits."""
         ...
 
+    def agrees(self, decoding: Decoding) -> None:
+        """Raises BadInput where `decoding` says itself what must be written."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:

@@ -44,18 +44,27 @@ class Delta:
 
 
 def reader(
-    style: Style, names: Collection[str], marks: Mapping[int, str] | None = None, *, sure: bool = False
+    style: Style,
+    names: Collection[str],
+    marks: Mapping[int, str] | None = None,
+    *,
+    sure: bool = False,
+    bare: bool = True,
 ) -> CallReader | HeldReader:
-    """What reads one answer. `names`: the tools that were offered. `sure`: the answer is held to a grammar of calls."""
-    return HeldReader(style, marks) if sure else CallReader(style, names, marks)
+    """What reads one answer. `names`: the tools that were offered. `sure`: the answer is held to a grammar of calls.
+    `bare`: JSON without marks may be a call too, where models of that style write such."""
+    return HeldReader(style, marks) if sure else CallReader(style, names, marks, bare=bare)
 
 
 class CallReader:
     """Reads an answer that may hold calls, text, or both."""
 
-    def __init__(self, style: Style, names: Collection[str], marks: Mapping[int, str] | None = None):
+    def __init__(
+        self, style: Style, names: Collection[str], marks: Mapping[int, str] | None = None, *, bare: bool = True
+    ):
         self.style: Style = style
         self.names, self.marks = frozenset(names), dict(marks or {})
+        self._bare = bare and style in BARE
         self.count = 0  # calls that were told of
         self._held = ""  # what is not told of yet
         self._mark: str | None = None  # what began the call that is being read: "" for a brace, None for no call
@@ -82,7 +91,7 @@ class CallReader:
         if self.count and not self._begun:  # Llama's way to make several: braces, with a semicolon between
             self._held = self._held.lstrip("; \n")
         stripped = self._held.lstrip()
-        if not self._begun and stripped.startswith("{") and self.style in BARE:
+        if not self._begun and stripped.startswith("{") and self._bare:
             self._held, self._mark, self._begun = stripped, "", True
             return True
         mark = BEGIN[self.style]

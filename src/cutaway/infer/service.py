@@ -172,6 +172,7 @@ class Service:
         if ask.constraint is not None:
             if self.language.tokenizer is None:
                 raise BadInput("a model without a tokenizer has no texts to constrain", field="constraint")
+            ask.constraint.agrees(ask.decoding)
             matcher = ask.constraint.begin(self.language.tokenizer).copy  # one for each answer
         return Request(
             prompt=ask.prompt,

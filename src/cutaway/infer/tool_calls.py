@@ -1,8 +1,8 @@
 """An answer held to calls of tools: the constraint behind a `tool_choice`.
 
-"none" and "auto" let a model write what it likes; "required" holds it to calls of any tool that was offered, the name
-of one to calls of that. The calls are spelled as the model knows it (text/tools.py), their arguments by each tool's
-own JSON schema.
+"none" and "auto" let a model write what it likes, but "auto" beside a schema leaves it calls or JSON of that schema;
+"required" holds it to calls of any tool that was offered, the name of one to calls of that. The calls are spelled as
+the model knows it (text/tools.py), their arguments by each tool's own JSON schema.
 Read next: infer/call_reader.py, infer/constrain.py, text/tools.py
 """
 
@@ -28,13 +28,20 @@ def marks(tokenizer: Tokenizer) -> dict[int, str]:
 
 
 def held(
-    tokenizer: Tokenizer, tools: Sequence[Tool], style: Style, choice: str | None = "auto", *, parallel: bool = True
+    tokenizer: Tokenizer,
+    tools: Sequence[Tool],
+    style: Style,
+    choice: str | None = "auto",
+    *,
+    parallel: bool = True,
+    answer: Mapping[str, Any] | None = None,
 ) -> Constraint | None:
     """What an answer has to be by a `tool_choice`: "none" and "auto" ask for nothing, "required" for calls, any other
-    text for calls of that tool. Raises BadInput for a tool that is not there or whose schema cannot be kept."""
-    if choice in (None, "none", "auto"):
+    text for calls of that tool. `answer`: a JSON schema that "auto" leaves as the only other thing to say. Raises
+    BadInput for a tool that is not there or whose schema cannot be kept."""
+    if choice in (None, "none") or (choice == "auto" and answer is None):
         return None
-    chosen = [tool for tool in tools if choice in ("required", tool.name)]
+    chosen = [tool for tool in tools if choice in ("required", "auto", tool.name)]
     if not chosen:
         raise BadInput(f"no tool is called {choice!r}" if tools else "there are no tools", field="tool_choice")
     for index, tool in enumerate(tools):
@@ -46,16 +53,22 @@ def held(
             except BadInput as error:
                 raise BadInput(error.message, field=place) from None
     special = {text: f"<[{id}]>" for id, text in marks(tokenizer).items()}
-    return Constraint(kind="tools", body=_grammar(chosen, style, special, parallel))
+    calls = _grammar(chosen, style, special, parallel)
+    if choice != "auto" or answer is None:
+        return Constraint(kind="tools", body=f"start: calls\n{calls}")
+    Constraint(kind="json_schema", body=answer)  # refused by itself where it cannot be kept
+    return Constraint(kind="tools", body=f"start: calls | answer\nanswer: {lark_json(answer)}\n{calls}")
 
 
 def _grammar(tools: Sequence[Tool], style: Style, special: Mapping[str, str], parallel: bool) -> str:
+    """The rule `calls`, and those that it needs."""
+
     def mark(text: str) -> str:
         return special.get(text) or json.dumps(text)
 
     if style == "named":
-        calls = " | ".join(f"call{index}" for index in range(len(tools)))
-        lines = ["start: call+" if parallel else "start: call", f"call: {calls}"]
+        either = " | ".join(f"call{index}" for index in range(len(tools)))
+        lines = ["calls: call+" if parallel else "calls: call", f"call: {either}"]
         for index, tool in enumerate(tools):
             schema = lark_json(_alone(tool.parameters, index))
             lines.append(f"call{index}: {mark('[TOOL_CALLS]')} {json.dumps(tool.name)} {mark('[ARGS]')} {schema}")
@@ -65,11 +78,11 @@ def _grammar(tools: Sequence[Tool], style: Style, special: Mapping[str, str], pa
         defs = schema.pop("$defs")
         most = {} if parallel else {"maxItems": 1}
         told = lark_json({"$defs": defs, "type": "array", "items": schema, "minItems": 1, **most})
-        return f"start: {mark('[TOOL_CALLS]')} {told}"
+        return f"calls: {mark('[TOOL_CALLS]')} {told}"
     if style == "llama":
-        return f"start: {lark_json(schema)}"
+        return f"calls: {lark_json(schema)}"
     begin, end = mark("<tool_call>"), mark("</tool_call>")
-    calls = 'start: call ( "\\n" call )*' if parallel else "start: call"
+    calls = 'calls: call ( "\\n" call )*' if parallel else "calls: call"
     return f"{calls}\ncall: {begin} GAP body GAP {end}\nbody: {lark_json(schema)}\nGAP: /\\n?/"
 
 

@@ -19,7 +19,7 @@ from cutaway.base.errors import CutawayError
 from cutaway.serve import chat, completions, embeddings
 from cutaway.serve.bounds import Bounds
 from cutaway.serve.desk import Desk
-from cutaway.serve.faults import ENDING, LATER, Fault, Json, fault_of, told
+from cutaway.serve.faults import ENDING, Fault, Json, fault_of, told
 from cutaway.serve.gate import Gate
 from cutaway.serve.metrics import Metrics
 from cutaway.serve.roster import Embedder, Roster, Speaker
@@ -81,8 +81,9 @@ def application(
 
 @router.get("/health", summary="Whether the server answers")
 async def health(request: Request) -> Response:
-    if Desk.of(request).turns.ending:
-        raise Fault(503, ENDING, later=LATER)
+    turns = Desk.of(request).turns
+    if turns.ending:
+        raise Fault(503, ENDING, later=turns.later)
     return Json({"status": "ok", "models": list(Desk.of(request).roster.models)})
 
 
@@ -111,7 +112,8 @@ def _tell(request: Request, error: Exception) -> Response:
     if isinstance(error, Fault):
         return told(error)
     if isinstance(error, CutawayError):
-        return told(Fault(503, ENDING, later=LATER) if Desk.of(request).turns.ending else fault_of(error))
+        turns = Desk.of(request).turns
+        return told(Fault(503, ENDING, later=turns.later) if turns.ending else fault_of(error))
     if isinstance(error, RequestValidationError):
         return told(_invalid(error))
     status = getattr(error, "status_code", 500)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from cutaway.base.errors import BadInput
 from cutaway.infer.ask import Ask, Busy, Event
-from cutaway.serve.faults import ENDING, LATER, Fault
+from cutaway.serve.faults import ENDING, Fault
 from cutaway.serve.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from cutaway.infer.service import Service, Ticket
+    from cutaway.serve.turns import Turns
 
 LAST = 60.0  # seconds within which a cancelled answer must be over: a step takes less
 FAILED = "the model failed: its logits were no numbers, or nothing that may come could follow"
@@ -34,17 +35,18 @@ class Asking:
         self._open = sum(ask.samples for ask in asks)
         self._tickets: list[Ticket] = []
 
-    def start(self, ending: bool = False) -> None:
-        """Hands all asks in. Raises Fault, BadInput; then none of them is answered. `ending`: the server is."""
+    def start(self, turns: Turns) -> None:
+        """Hands all asks in. Raises Fault, BadInput; then none of them is answered. `turns`: know whether the server is
+        ending, and when to come again."""
         try:
             for place, ask in enumerate(self.asks):
                 self._tickets.append(self.service.ask(ask, lambda event, place=place: self._box.put((place, event))))
         except BaseException as error:
             self.cancel()
             if isinstance(error, Busy):
-                raise Fault(429, f"{error}; try again later", code="queue_full", later=LATER) from error
-            if ending and not isinstance(error, BadInput):
-                raise Fault(503, ENDING, later=LATER) from error
+                raise Fault(429, f"{error}; try again later", code="queue_full", later=turns.later) from error
+            if turns.ending and not isinstance(error, BadInput):
+                raise Fault(503, ENDING, later=turns.later) from error
             raise
 
     def cancel(self) -> None:

@@ -35,7 +35,7 @@ async def chat_completions(request: Request, body: ChatBody) -> Response:
     speaker = desk.roster.speaker(body.model)
     offer, ask = await asyncio.to_thread(_ask, speaker, body, desk)
     asking = Asking(speaker.service, [ask], deadline(request))
-    asking.start(desk.turns.ending)
+    asking.start(desk.turns)
     reply = Reply(desk, speaker, body, asking, offer)
     if body.stream:
         return Events(asking, reply.stream())
@@ -55,7 +55,7 @@ def _ask(speaker: Speaker, body: ChatBody, desk: Desk) -> tuple[Offer | None, As
     held = constrained(speaker, body, offer)
     return offer, Ask(
         prompt=ids,
-        decoding=wishes.decoding(body, speaker, bounds, len(ids), most, held),
+        decoding=wishes.decoding(body, speaker, bounds, len(ids), most),
         samples=count,
         logprobs=logprobs,
         constraint=held,

@@ -33,7 +33,7 @@ async def completions(request: Request, body: CompletionBody) -> Response:
     speaker = desk.roster.speaker(body.model)
     asks = await asyncio.to_thread(_asks, speaker, body, desk)
     asking = Asking(speaker.service, asks, deadline(request))
-    asking.start(desk.turns.ending)
+    asking.start(desk.turns)
     reply = Reply(desk, speaker, body, asking)
     if body.stream:
         return Events(asking, reply.stream())
@@ -52,13 +52,13 @@ def _asks(speaker: Speaker, body: CompletionBody, desk: Desk) -> list[Ask]:
     asks, count = [], wishes.samples(body, bounds, body.best_of)
     most = SHORT if body.max_tokens is None else body.max_tokens
     logprobs = wishes.tops(body.logprobs, bounds, "logprobs")
-    wanted = guided(body)
+    wanted = guided(speaker, body)
     for prompt in given:
         ids = wishes.prompt_ids(speaker, prompt, bounds)
         asks.append(
             Ask(
                 prompt=ids,
-                decoding=wishes.decoding(body, speaker, bounds, len(ids), most, wanted),
+                decoding=wishes.decoding(body, speaker, bounds, len(ids), most),
                 samples=count,
                 best_of=body.best_of,
                 logprobs=logprobs,

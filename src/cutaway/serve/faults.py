@@ -16,7 +16,6 @@ from cutaway.base.errors import BadInput, CutawayError
 
 KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 KINDS |= {429: "rate_limit_error", 503: "overloaded_error"}
-LATER = 1  # seconds to wait before a request that found no room is worth repeating
 ENDING = "the server is shutting down"
 
 

@@ -1,7 +1,9 @@
 """What an answer may be, and what it calls: from `response_format`, `guided_...` and `tools` to a constraint and back.
 
-https://platform.openai.com/docs/guides/structured-outputs, .../function-calling. One of them at a time: two would have
-to be fulfilled by one text.   Read next: infer/constrain.py, infer/tool_calls.py, infer/call_reader.py
+https://platform.openai.com/docs/guides/structured-outputs, .../function-calling. Where tools are offered beside a
+`response_format`, one grammar lets the answer be calls or JSON of that schema, and nothing else.
+A grammar is begun here, in the thread that reads the request: what is slow about it is then kept for the answers.
+Read next: infer/constrain.py, infer/tool_calls.py, infer/call_reader.py
 """
 
 from __future__ import annotations
@@ -15,22 +17,30 @@ from cutaway.infer.ask import Event
 from cutaway.infer.call_reader import Delta, reader
 from cutaway.infer.constrain import Constraint
 from cutaway.infer.tool_calls import held, marks
-from cutaway.serve.bodies import ChatBody, Format, Wanted
+from cutaway.serve.bodies import ChatBody, Format, Schema, Wanted
 from cutaway.serve.faults import Fault
 from cutaway.serve.roster import Speaker
 from cutaway.text.tools import Style, Tool, style_of, tools_of
 
 GUIDES = {"guided_json": "json_schema", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar"}
+SCHEMA = "response_format.json_schema.schema"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """The tools of a request. `choice`: as `held` takes it; `style`: how this model spells a call."""
+    """The tools of a request. `choice`: as `held` takes it; `style`: how this model spells a call; `schema`: what an
+    answer has to be that calls nothing, None for any text."""
 
     tools: tuple[Tool, ...]
     choice: str
     style: Style
     parallel: bool
+    schema: Schema | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether JSON without marks around it may be a call."""
+        return self.schema is None or self.style == "llama"
 
     @property
     def sure(self) -> bool:
@@ -52,45 +62,59 @@ def offered(speaker: Speaker, body: ChatBody) -> Offer | None:
     if not isinstance(told, str) and told is not None and all(tool.name != choice for tool in tools):
         raise Fault(400, f"tool_choice: no tool is called {choice!r}", param="tool_choice")
     return Offer(
-        tools=tools, choice=choice, style=style_of(speaker.tokenizer), parallel=body.parallel_tool_calls is not False
+        tools=tools,
+        choice=choice,
+        style=style_of(speaker.tokenizer),
+        parallel=body.parallel_tool_calls is not False,
+        schema=_schema(body.response_format),
     )
 
 
-def guided(body: Wanted) -> Constraint | None:
+def guided(speaker: Speaker, body: Wanted) -> Constraint | None:
     """What the `guided_...` fields ask for. Raises Fault, BadInput."""
     asked = [name for name in GUIDES if getattr(body, name) is not None]
     if len(asked) > 1:
         raise Fault(400, f"{asked[1]}: {asked[0]} is there already", param=asked[1])
-    return _constraint(GUIDES[asked[0]], getattr(body, asked[0]), asked[0]) if asked else None
+    return _constraint(speaker, GUIDES[asked[0]], getattr(body, asked[0]), asked[0]) if asked else None
 
 
 def constrained(speaker: Speaker, body: ChatBody, offer: Offer | None) -> Constraint | None:
     """What the answer to a conversation has to be; None where it is free. Raises Fault, BadInput."""
-    shaped, guide = _formatted(body.response_format), guided(body)
-    calls = None
-    if offer is not None and offer.sure and speaker.tokenizer is not None:
-        calls = held(speaker.tokenizer, offer.tools, offer.style, offer.choice, parallel=offer.parallel)
-    asked = [one for one in (calls, shaped, guide) if one is not None]
-    if len(asked) > 1 or ((shaped or guide) and offer is not None):
-        raise Fault(
-            400, "response_format: an answer that is held to one form can call no tools", param="response_format"
-        )
-    return asked[0] if asked else None
+    shaped, guide = _formatted(speaker, body.response_format), guided(speaker, body)
+    if guide is not None and (shaped is not None or offer is not None):
+        name = next(name for name in GUIDES if getattr(body, name) is not None)
+        said = "response_format is there already" if shaped is not None else "beside tools only response_format is kept"
+        raise Fault(400, f"{name}: {said}", param=name)
+    if offer is None or speaker.tokenizer is None:
+        return shaped or guide
+    tokenizer = speaker.tokenizer
+    calls = held(tokenizer, offer.tools, offer.style, offer.choice, parallel=offer.parallel, answer=offer.schema)
+    if calls is not None:
+        calls.begin(tokenizer)
+    return calls
 
 
-def _formatted(told: Format | None) -> Constraint | None:
+def _schema(told: Format | None) -> Schema | None:
+    """The schema of a `response_format`; None for any text. Raises Fault."""
     if told is None or told.type == "text":
         return None
     if told.type == "json_object":
-        return _constraint("json_object", None, "response_format")
+        return {"type": "object"}
     if told.json_schema is None or told.json_schema.schema_ is None:
-        raise Fault(400, "response_format.json_schema.schema: is missing", param="response_format.json_schema.schema")
-    return _constraint("json_schema", told.json_schema.schema_, "response_format.json_schema.schema")
+        raise Fault(400, f"{SCHEMA}: is missing", param=SCHEMA)
+    return told.json_schema.schema_
 
 
-def _constraint(kind: Any, body: Any, param: str) -> Constraint:
+def _formatted(speaker: Speaker, told: Format | None) -> Constraint | None:
+    schema = _schema(told)
+    return None if schema is None else _constraint(speaker, "json_schema", schema, SCHEMA)
+
+
+def _constraint(speaker: Speaker, kind: Any, body: Any, param: str) -> Constraint:
     try:
-        return Constraint(kind=kind, body=body)
+        made = Constraint(kind=kind, body=body)
+        made.begin(speaker.tokenizer)
+        return made
     except BadInput as error:
         inner = f"{error.field}: " if error.field not in (None, kind) else ""
         raise Fault(400, f"{param}: {inner}{error.message}", param=param) from error
@@ -105,7 +129,8 @@ class Spoken:
         self._reader = None
         if offer is not None and speaker.tokenizer is not None:
             names = [tool.name for tool in offer.tools]
-            self._reader = reader(offer.style, names, marks(speaker.tokenizer), sure=offer.sure)
+            known = marks(speaker.tokenizer)
+            self._reader = reader(offer.style, names, known, sure=offer.sure, bare=offer.bare)
 
     def push(self, events: Sequence[Event]) -> list[dict[str, Any]]:
         """More of the answer; what is new of the message, as a stream tells it."""

@@ -2,7 +2,7 @@
 
 So many run at once; so many more wait, in the order in which they came; whoever comes then is told to come later (429
 with Retry-After). A body that is too large is refused before it is read, or as soon as it shows. A client that leaves
-while it waits leaves the queue.   Read next: serve/asking.py (what ends a request that runs)
+while it waits leaves the queue.   Read next: serve/pace.py, serve/asking.py (what ends a request that runs)
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from contextlib import suppress
 
 from cutaway.serve.asgi import ASGIApp, Message, Receive, Scope, Send
 from cutaway.serve.bounds import Bounds
-from cutaway.serve.faults import ENDING, LATER, Fault, told
+from cutaway.serve.faults import ENDING, Fault, told
+from cutaway.serve.pace import Pace, bounded
 
 DEADLINE = "cutaway.deadline"  # in the scope: the loop's time at which the request ends
 
@@ -26,11 +27,18 @@ class Turns:
         self.bounds, self.watch = bounds, watch
         self.running = 0
         self.ending = False
+        self.pace = Pace()
         self._line: deque[asyncio.Future[None]] = deque()
 
     @property
     def waiting(self) -> int:
         return len(self._line)
+
+    @property
+    def later(self) -> int:
+        """Seconds after which the same request may go well: when those who wait now will have had their turns, or when
+        a server that is ending will have gone, for another to take its place."""
+        return bounded(self.bounds.grace) if self.ending else self.pace.wait(max(self.waiting, 1))
 
     def end(self) -> None:
         """From now on whoever waits or comes is sent away."""
@@ -72,7 +80,7 @@ class Turns:
 
     async def _in_turn(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         if self.ending:
-            raise Fault(503, ENDING, later=LATER)
+            raise Fault(503, ENDING, later=self.later)
         try:
             async with asyncio.timeout_at(scope[DEADLINE]):
                 body = await read(scope, receive, self.bounds.body)
@@ -96,10 +104,10 @@ class Turns:
         """Waits until a place is free and takes it; False where the client left. Raises Fault where there is no place
         to wait in, or none got free in time."""
         if self.running < self.bounds.running and not self._line:
-            self.running += 1
+            self._take()
             return True
         if len(self._line) >= self.bounds.waiting:
-            raise Fault(429, "too many requests at once; try again later", code="queue_full", later=LATER)
+            raise Fault(429, "too many requests at once; try again later", code="queue_full", later=self.later)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append(place)
         left = asyncio.ensure_future(_left(receive))
@@ -108,10 +116,10 @@ class Turns:
             if left.done():
                 return False
             if self.ending:
-                raise Fault(503, ENDING, later=LATER)
+                raise Fault(503, ENDING, later=self.later)
             if not place.done():
-                raise Fault(503, "no turn came in time; try again later", code="timeout", later=LATER)
-            self.running += 1
+                raise Fault(503, "no turn came in time; try again later", code="timeout", later=self.later)
+            self._take()
             return True
         finally:
             with suppress(ValueError):
@@ -119,8 +127,13 @@ class Turns:
             await cancelled(left)
             self._next()
 
+    def _take(self) -> None:
+        self.running += 1
+        self.pace.began()
+
     def _leave(self) -> None:
         self.running -= 1
+        self.pace.ended(self.running + self.waiting)
         self._next()
 
     def _next(self) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from cutaway.base.errors import BadInput
-from cutaway.infer.constrain import Constraint
 from cutaway.infer.decoding import Decoding
 from cutaway.serve.bodies import Wanted
 from cutaway.serve.bounds import Bounds
@@ -54,11 +53,9 @@ def chat_ids(
     return refuse_many(speaker, tuple(ids), bounds)
 
 
-def decoding(
-    body: Wanted, speaker: Speaker, bounds: Bounds, prompt: int, most: int | None, constraint: Constraint | None
-) -> Decoding:
+def decoding(body: Wanted, speaker: Speaker, bounds: Bounds, prompt: int, most: int | None) -> Decoding:
     """How tokens are chosen. `prompt`: its length in tokens; `most`: what was asked for, None for all there is room
-    for. Raises Fault, BadInput for what cannot be, and for what `constraint` leaves no room."""
+    for. Raises Fault, BadInput for what cannot be."""
     room = max(speaker.context - prompt, 0)
     wanted = min(amount for amount in (most, room, bounds.output) if amount is not None)
     values: dict[str, Any] = {name: getattr(body, name) for name in SAME if getattr(body, name) is not None}
@@ -69,7 +66,7 @@ def decoding(
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if len(stop) > bounds.stops:
         raise Fault(400, f"stop: at most {bounds.stops} texts", param="stop")
-    chosen = Decoding(
+    return Decoding(
         max_tokens=wanted,
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=body.top_p or None,  # 0 means: whatever is likeliest, which top_k says
@@ -80,9 +77,6 @@ def decoding(
         stop=stop,
         **values,
     )
-    if constraint is not None:
-        constraint.agrees(chosen)
-    return chosen
 
 
 def samples(body: Wanted, bounds: Bounds, drawn: int | None = None) -> int:
