@@ -78,7 +78,7 @@ def servers(arguments: argparse.Namespace, file: Path, expanded: Path) -> Iterat
     count = str(arguments.threads)
     room, most = str(arguments.load.room), str(max(*arguments.load.streams, arguments.load.askers))
     own = [sys.executable, "-m", "cutaway", "--threads", count, "serve", f"bench={file}", "--port", "{port}"]
-    own += ["--cache", room, "--together", most, *arguments.cutaway.split()]
+    own += ["--tokens", room, "--together", most, *arguments.cutaway.split()]
     yield start(OURS, own, "bench", {"min_tokens": None}, arguments.work / "cutaway.log")
     if arguments.llama_server:
         theirs = [arguments.llama_server, "-m", str(file), "--port", "{port}", "-t", count, "-tb", count]

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import httpx
 import pytest
+import torch
 
 import cutaway
 from cutaway.base.errors import BadInput
 from cutaway.cli.main import main
 from cutaway.cli.serve import read_keys, refuse_twice, split
+from cutaway.infer.ask import Ask
+from cutaway.infer.decoding import Decoding
+from cutaway.infer.proposers import Draft, EarlyExit, PromptLookup
+from cutaway.nn.quantised import QuantisedLinear
+from cutaway.serve import run
 from cutaway.serve.listening import listen
 
+from ..infer.sentences import sentence_folder
 from ..serve.small import language
 
 
@@ -45,6 +53,9 @@ def test_keys_come_from_the_option_and_the_environment(monkeypatch):
         (["none", "--port", "70000"], "65535"),
         (["none", "--together", "600"], "would leave nothing"),
         (["none", "--api-key", "x"], "at least 8"),
+        (["none", "--weights", "int3"], "int3"),
+        (["none", "--cache", "8192"], "float32"),
+        (["none", "--speculate", "early:x"], "--speculate: "),
         ([], "Missing argument"),
     ],
 )
@@ -61,6 +72,73 @@ def test_a_taken_port_is_told_before_any_model_is_looked_for(capsys):
     assert f"port {port} of 127.0.0.1 is taken" in told and len(told.splitlines()) == 1
     assert main(["serve", "no-such-model", "--port", "0"]) == 1
     assert "no-such-model" in capsys.readouterr().err
+
+
+@pytest.fixture
+def served(monkeypatch, tmp_path):
+    """What `cutaway serve` would serve of a saved folder, with more arguments; nothing listens for long."""
+    cutaway.save(language(tmp_path / "tokenizer"), tmp_path / "mine")
+    rosters = []
+
+    def take(app, bound):
+        rosters.append(app.state.desk.roster)
+        return 0
+
+    monkeypatch.setattr(run, "serve", take)
+
+    def ask(*arguments, models=("mine",)):
+        folders = [str(tmp_path / name) for name in models]
+        return main(["serve", *folders, "--port", "0", "--no-page", *arguments]), rosters[-1:]
+
+    yield ask
+    for roster in rosters:
+        roster.close()
+
+
+def test_weights_cache_and_guesses_are_what_was_asked_for(served):
+    code, [roster] = served("--weights", "int8", "--cache", "int8", "--speculate", "lookup", "--tokens", "512")
+    service = roster.speakers[0].service
+    engine = service._engine
+    assert code == 0 and engine.guessing.proposer == PromptLookup() and engine.runner.kept == torch.int8
+    assert any(isinstance(part, QuantisedLinear) for part in service.language.module.modules())
+    assert engine.limits.tokens == 512
+    told = Decoding(max_tokens=40)
+    heard = []
+    assert service.ask(Ask(prompt=tuple([257, 10] * 6), decoding=told), heard.append).wait(60)
+    assert [event.token for event in heard if event.kind == "token"] == list(
+        service.language.generate([257, 10] * 6, max_tokens=40).tokens
+    )
+    assert service.stats().proposed > 0
+    code, [roster] = served()
+    engine = roster.speakers[0].service._engine
+    assert code == 0 and engine.guessing is engine.runner.kept is None and engine.limits.tokens == 8192
+
+
+def test_a_draft_and_the_first_blocks_guess_too(served, tmp_path):
+    code, [roster] = served("--speculate", str(tmp_path / "mine"))
+    assert code == 0 and isinstance(roster.speakers[0].service._engine.guessing.proposer, Draft)
+    code, [roster] = served("--speculate", "early:1")
+    assert code == 0 and roster.speakers[0].service._engine.guessing.proposer == EarlyExit(blocks=1)
+
+
+def test_a_proposer_that_does_not_fit_is_told_with_the_model(served, tmp_path, capsys):
+    assert served("--speculate", "early:2")[0] == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/mine: blocks: must be from 1 to 1, is 2" in told and len(told.splitlines()) == 1
+    other = language(tmp_path / "other", endless=True)
+    other.module = replace(other.spec, vocab=other.spec.vocab + 1).build()
+    cutaway.save(other, tmp_path / "draft")
+    assert served("--speculate", str(tmp_path / "draft"))[0] == 2
+    assert f"{tmp_path}/draft: draft: has other tokens" in capsys.readouterr().err
+
+
+def test_where_nothing_is_written_nothing_is_guessed_at_or_kept(served, tmp_path, capsys):
+    sentence_folder(tmp_path / "vectors")
+    for option in (["--speculate", "lookup"], ["--cache", "int8"]):
+        assert served(*option, models=("vectors",))[0] == 2
+        assert f"{option[0]}: none of these models writes text" in capsys.readouterr().err
+        code, [roster] = served(*option, models=("vectors", "mine"))
+        assert code == 0 and len(roster.speakers) == len(roster.embedders) == 1
 
 
 @pytest.mark.proof

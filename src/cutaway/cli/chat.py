@@ -12,8 +12,9 @@ import typer
 
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
-from cutaway.cli import console
+from cutaway.cli import console, leaving
 from cutaway.cli.constraint import Choice, Grammar, JsonSchema, Regex, constraint_of
+from cutaway.cli.leaving import Leave, check_leave, held_by
 from cutaway.cli.opening import Device, Dtype, ModelName, open_language
 from cutaway.cli.options import (
     Attend,
@@ -35,6 +36,7 @@ from cutaway.infer.decoding import Decoding
 
 if TYPE_CHECKING:
     from cutaway.infer.constrain import Constraint
+    from cutaway.infer.continuation import Continuation
     from cutaway.infer.language import Language
 
 HELP = """\
@@ -64,6 +66,7 @@ def chat(
     attend: Attend = None,
     weights: Weights = None,
     cache: Cache = None,
+    leave: Leave = None,
     json_schema: JsonSchema = None,
     regex: Regex = None,
     choice: Choice = None,
@@ -84,16 +87,17 @@ def chat(
         seed=seed,
     )
     decoding = changed(decoding, " ".join(more or ()))
+    check_leave(leave)
     held = constraint_of(json_schema, regex, choice, grammar)
     language = open_language(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
     if language.tokenizer is None or language.tokenizer.template is None:
         raise BadInput(f'not a chat model: it has no chat template; try: cutaway generate {model} "TEXT"', source=model)
-    Conversation(language, decoding, system, **held).run(by_hand=sys.stdin.isatty())
+    Conversation(language, decoding, system, leave=leave, **held).run(by_hand=sys.stdin.isatty())
 
 
 class Conversation:
     """The messages so far, how to decode, and a cache that keeps what successive prompts share. `constraint`: what each
-    answer has to be."""
+    answer has to be; `leave`: where tokens may leave early, as the option has it."""
 
     def __init__(
         self,
@@ -101,11 +105,15 @@ class Conversation:
         decoding: Decoding,
         system: str | None = None,
         constraint: Constraint | None = None,
+        leave: str | None = None,
     ):
-        self.constraint = constraint
+        self.constraint, self.leave = constraint, leave
         self.language, self.decoding, self.system = language, decoding, system
         self.messages: list[dict[str, str]] = []
-        self.held = language.continuation()
+        self.held = self._empty()
+
+    def _empty(self) -> Continuation:
+        return held_by(self.language, self.leave) or self.language.continuation()
 
     def run(self, *, by_hand: bool) -> None:
         """Read lines and answer them until they end. By hand, a mistake is said and the talk goes on."""
@@ -135,7 +143,7 @@ class Conversation:
             told = {"held": self.held, "constraint": self.constraint, **vars(self.decoding)}
             follow(lambda: self.language.stream(prompt, **told), console.write, reading)
         except KeyboardInterrupt:
-            self.held = self.language.continuation()  # it may have been stopped half way through a layer
+            self.held = self._empty()  # it may have been stopped half way through a layer
             if not by_hand:
                 raise
         console.write("\n")
@@ -143,6 +151,8 @@ class Conversation:
             self.messages += [asked, {"role": "assistant", "content": reading.text}]
         if reading.pieces:
             console.say(reading.usage)
+            if self.leave is not None:
+                console.say(leaving.in_words(self.held))
 
     def obey(self, line: str) -> bool:
         """One command; False to leave. Raises BadInput for an unknown one or a wrong value."""

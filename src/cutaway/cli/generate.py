@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cutaway.base.errors import BadInput
-from cutaway.cli import console
+from cutaway.cli import console, leaving
 from cutaway.cli.constraint import Choice, Grammar, JsonSchema, Regex, constraint_of
+from cutaway.cli.leaving import Leave, check_leave, held_by
 from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_model, read_text
 from cutaway.cli.options import (
     Attend,
@@ -62,6 +63,7 @@ def generate(
     weights: Weights = None,
     cache: Cache = None,
     speculate: Speculate = None,
+    leave: Leave = None,
     json_schema: JsonSchema = None,
     regex: Regex = None,
     choice: Choice = None,
@@ -84,6 +86,7 @@ def generate(
     )
     decoding = changed(decoding, " ".join(more or ()))
     check_speculate(speculate)
+    check_leave(leave, speculate)
     held = constraint_of(json_schema, regex, choice, grammar)
     text = read_text(prompt)
     language = open_model(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
@@ -94,6 +97,8 @@ def generate(
             raise BadInput("an encoder-decoder has no chat template", source="--chat")
         if speculate is not None:
             raise BadInput("only a decoder's tokens are guessed at", source="--speculate")
+        if leave is not None:
+            raise BadInput("only a decoder's tokens leave early", source="--leave")
         if held:
             raise BadInput("only a decoder's answer can be held to a form", source=model)
         _rewrite(language, model, text, decoding, beams, as_json)
@@ -101,20 +106,23 @@ def generate(
     if beams != 1:
         raise BadInput("only an encoder-decoder searches with beams", source="--beams")
     ids = language.encode([{"role": "user", "content": text}] if chat else text)
-    reading, proposer = Reading(), proposer_of(context, speculate)
-    guesses = {} if proposer is None else {"proposer": proposer}
+    reading, proposer, exits = Reading(), proposer_of(context, speculate), held_by(language, leave)
+    mode = ({} if proposer is None else {"proposer": proposer}) | ({} if exits is None else {"held": exits})
     show = (lambda new: None) if as_json else console.write
-    follow(lambda: language.stream(ids, **guesses, **held, **vars(decoding)), show, reading)
+    follow(lambda: language.stream(ids, **mode, **held, **vars(decoding)), show, reading)
     told = reading.pieces[-1].speculated if reading.pieces else None
     if as_json:
-        speculated = {} if told is None else {"speculated": plain(told)}
-        console.show_json({"model": model, "prompt_tokens": ids, **reading.plain(), **speculated})
+        modes = {} if told is None else {"speculated": plain(told)}
+        modes |= {} if exits is None else {"exits": leaving.plain(exits)}
+        console.show_json({"model": model, "prompt_tokens": ids, **reading.plain(), **modes})
         return
     if not reading.text.endswith("\n"):
         console.write("\n")
     console.say(reading.usage)
     if told is not None:
         console.say(in_words(told))
+    if exits is not None:
+        console.say(leaving.in_words(exits))
 
 
 def _rewrite(language: Seq2Seq, model: str, text: str, decoding: Decoding, beams: int, as_json: bool) -> None:

@@ -15,10 +15,12 @@ import typer
 from cutaway.base.errors import BadInput, MissingExtra
 from cutaway.cli import console
 from cutaway.cli.opening import Device, Dtype, open_model
-from cutaway.cli.options import Attend
+from cutaway.cli.options import Attend, Cache, Weights
+from cutaway.cli.speculation import OPTION, Speculate, check_speculate, proposer_of
 from cutaway.weights.shelf import SHELF
 
 if TYPE_CHECKING:
+    from cutaway.infer.proposers import Proposer
     from cutaway.infer.scheduler import Limits
     from cutaway.serve.bounds import Bounds
     from cutaway.serve.roster import Embedder, Speaker
@@ -56,7 +58,7 @@ def serve(
     host: Host = "127.0.0.1",
     api_key: Keys = None,
     allow_host: Allowed = None,
-    cache: Annotated[int, typer.Option(min=16, help="Tokens that all answers together can hold.")] = 8192,
+    tokens: Annotated[int, typer.Option(min=16, help="Tokens that all answers together can hold.")] = 8192,
     together: Annotated[int, typer.Option(min=1, help="Answers that are written at once.")] = 32,
     step: Annotated[int, typer.Option(min=2, help="Tokens of one pass through the model.")] = 512,
     body: Annotated[int, typer.Option(min=1024, help="Most bytes of a request.")] = 2 * 2**20,
@@ -71,6 +73,9 @@ def serve(
     device: Device = None,
     dtype: Dtype = None,
     attend: Attend = None,
+    weights: Weights = None,
+    cache: Cache = None,
+    speculate: Speculate = None,
 ) -> None:
     """Serve models to any program that speaks OpenAI's API.
 
@@ -81,6 +86,7 @@ def serve(
     if missing is not None:
         raise MissingExtra(missing, "serve")
     keys = read_keys(api_key)
+    check_speculate(speculate)
     named = [split(model) for model in models]
     from cutaway.infer.scheduler import Limits
     from cutaway.serve.bounds import Bounds
@@ -95,19 +101,27 @@ def serve(
         seconds=seconds,
         grace=grace,
     )
-    limits = Limits(tokens=cache, sequences=together, budget=step)
+    limits = Limits(tokens=tokens, sequences=together, budget=step)
     refuse_twice(named)
     bound = listen(host, port)  # before the models, which take longer
     try:
+        from cutaway.infer.language import Language
+        from cutaway.nn.narrow_cache import kept_named
         from cutaway.serve.app import application
         from cutaway.serve.gate import names
         from cutaway.serve.roster import Roster
 
-        opened = []
+        opened, proposer = [], proposer_of(context, speculate)
         for name, model in named:
-            language = open_model(context, model, dtype=dtype, device=device, mute=True, attend=attend)
-            opened.append(_served(name, model, language, limits, bounds, deterministic))
+            told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights}
+            language = open_model(context, model, mute=True, **told)
+            if isinstance(language, Language) and language.speaks:
+                language.kept = kept_named(cache)
+            opened.append(_served(name, model, language, limits, bounds, deterministic, proposer))
         roster = Roster(opened)
+        for given, option in ((speculate, OPTION), (cache, "--cache")):
+            if given is not None and not roster.speakers:
+                raise BadInput("none of these models writes text", source=option)
         known = names(host)
         hosts = None if known is None else known | {one.lower() for one in allow_host or ()}
         app = application(roster, bounds, keys=keys, hosts=hosts)
@@ -150,7 +164,13 @@ def read_keys(given: list[str] | None) -> list[str]:
 
 
 def _served(
-    name: str, model: str, language: object, limits: Limits, bounds: Bounds, deterministic: bool
+    name: str,
+    model: str,
+    language: object,
+    limits: Limits,
+    bounds: Bounds,
+    deterministic: bool,
+    proposer: Proposer | None,
 ) -> Speaker | Embedder:
     from cutaway.infer.language import Language
     from cutaway.infer.service import Service
@@ -161,7 +181,11 @@ def _served(
     if not language.speaks:
         return Embedder(name, language)
     queue = bounds.running * bounds.prompts
-    return Speaker(name, Service(language, limits=limits, deterministic=deterministic, model=name, queue=queue))
+    told = {"limits": limits, "deterministic": deterministic, "proposer": proposer, "model": name, "queue": queue}
+    try:
+        return Speaker(name, Service(language, **told))
+    except BadInput as error:  # of several models it is this one that does not fit
+        raise BadInput(error.message, source=error.source or model, field=error.field) from error
 
 
 def _tell(models: dict[str, Speaker | Embedder], url: str, host: str, locked: bool, page: bool) -> None:
