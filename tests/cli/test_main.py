@@ -71,8 +71,9 @@ def test_no_command_has_two_options_of_one_name():
             assert len(set(names)) == len(names), f"{name} {one.name}: {names}"
 
 
-OPENING = ("chat", "generate", "decode", "logits", "open", "serve", "profile", "train")
-COMPARING = ("attention", "length", "precision", "exits")
+OPENING = ("chat", "generate", "decode", "logits", "open", "serve", "profile", "train", "swap", "tour")
+TRAINED = ("positions", "norms", "activations", "experts")
+COMPARING = (*TRAINED, "attention", "length", "precision", "exits")
 
 
 def test_every_command_that_runs_a_model_lets_its_attention_be_chosen():

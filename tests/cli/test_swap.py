@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cutaway.base.errors import BadInput
+from cutaway.cli import swap
 from cutaway.cli.main import main
 from cutaway.lab.swap.sandbox import Ended, Sandbox
 from cutaway.lab.swap.verdict import Case, Verdict
+from cutaway.ops import choice
+
+from .folders import tiny
 
 HEAD = "import os, subprocess, sys, time, torch\ndef rms_norm(x, weight, *, eps, offset=0.0):\n    "
 RIGHT = "return (x.float() / (x.float().square().mean(-1, keepdim=True) + eps).sqrt() * (weight + offset)).to(x.dtype)"
@@ -100,6 +106,57 @@ def test_list_and_stub(capsys):
 def test_what_is_typed_wrong(arguments, said, capsys):
     assert main(["swap", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Orders that processes would have been given."""
+    orders = []
+    monkeypatch.setattr(
+        swap, "judged", lambda order, *more, **told: orders.append(order) or Verdict(part="p", outcome="passes")
+    )
+    monkeypatch.setattr(swap, "talk", lambda order, *more: orders.append(order))
+    return orders
+
+
+def test_the_model_runs_on_the_attention_that_is_named(started, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + RIGHT, encoding="utf-8")
+    for more, told in ([], None), (["--attend", "tiled"], "tiled"):
+        assert main(["swap", f"ops.rms_norm={file}", "--model", str(tmp_path), "-p", "hi", *more]) == 0
+        assert (started[-1]["do"], started[-1]["attend"]) == ("talk", told)
+
+
+def test_where_attention_is_swapped_none_is_to_be_named(started, tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + RIGHT, encoding="utf-8")
+    assert main(["swap", f"ops.attend={file}:rms_norm", "--attend", "naive"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --attend: ops.attend is what attends: your own takes the place of every form\n"
+    )
+    assert not started
+
+
+def test_an_attention_that_cannot_run_here_is_said_first(started, tmp_path, capsys, monkeypatch):
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + RIGHT, encoding="utf-8")
+    lacking = replace(choice.ATTEND["triton"], lacks=lambda: BadInput("no GPU is here", field="attend"))
+    monkeypatch.setattr(choice, "ATTEND", {**choice.ATTEND, "triton": lacking})
+    assert main(["swap", f"ops.rms_norm={file}", "--attend", "triton"]) == 2
+    assert "attend: no GPU is here" in capsys.readouterr().err and not started
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits are Unix's")
+@pytest.mark.proof
+def test_a_part_answers_in_a_model_that_runs_on_another_attention(tmp_path, capsys):
+    """The process that was told `naive` says what one that was told nothing says."""
+    file, model, said = tmp_path / "mine.py", str(tiny(tmp_path / "tiny")), []
+    file.write_text(HEAD + RIGHT, encoding="utf-8")
+    order = ["swap", f"ops.rms_norm={file}", "--model", model, "-p", "Who?", "-n", "5"]
+    for more in ([], ["--attend", "naive"]):
+        assert main([*order, *more]) == 0
+        said.append(capsys.readouterr().out.splitlines()[1:])
+    assert said[0] == said[1]
 
 
 def test_a_verdict_goes_through_json():

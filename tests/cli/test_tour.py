@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from cutaway.base.errors import NotFound
+from cutaway.base.errors import BadInput, NotFound
 from cutaway.cli import crowd, lesson, machine, measure, own_part
 from cutaway.cli import tour as module
 from cutaway.cli.main import main
 from cutaway.cli.streaming import Reading
 from cutaway.infer.answer import Piece
 from cutaway.lab.bound import Bound
+from cutaway.ops import choice
+from cutaway.ops.tiled import attend_tiled
 from cutaway.weights import corpora, shelf
 
 from .folders import tiny
@@ -37,7 +41,7 @@ def ready(folder, tmp_path, monkeypatch):
     many = crowd.Round(answers=("b",) * 8, tokens=32, seconds=2.0, pages=9, shared=2, hits=8, found=256)
     monkeypatch.setattr(crowd, "_served", lambda language, say: ("http://127.0.0.1:1", [alone, many]))
     monkeypatch.setattr(own_part, "_answer", lambda *given: Reading())
-    monkeypatch.setattr(lesson, "_learn", lambda folder, say: ("xqz", "words", "'Tis the east.", 7))
+    monkeypatch.setattr(lesson, "_learn", lambda folder, say, attend: ("xqz", "words", "'Tis the east.", 7))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -57,6 +61,36 @@ def test_the_whole_tour(ready, capsys):
         assert text in page
     for outside in ("http", "src=", "@import", "url(", "<script"):
         assert outside not in page, outside
+
+
+def test_the_attention_that_is_named_is_all_that_runs(ready, capsys, monkeypatch):
+    calls, learning = [], []
+
+    def watched(*given, **told):
+        calls.append("attend")
+        return attend_tiled(*given, **told)
+
+    def unasked(*given, **told):
+        raise AssertionError("attention that nobody asked for")
+
+    def learn(folder, say, attend):
+        learning.append(attend)
+        return "xqz", "words", "'Tis the east.", 7
+
+    tiled = replace(choice.ATTEND["tiled"], form=watched)
+    monkeypatch.setattr(choice, "ATTEND", {**choice.ATTEND, "tiled": tiled})
+    monkeypatch.setattr(F, "scaled_dot_product_attention", unasked)
+    monkeypatch.setattr(lesson, "_learn", learn)
+    assert main(["tour", "--attend", "tiled"]) == 0
+    assert calls and learning == ["tiled"]
+
+
+def test_an_attention_that_cannot_run_here_is_said_first(ready, capsys, monkeypatch):
+    lacking = replace(choice.ATTEND["triton"], lacks=lambda: BadInput("no GPU is here", field="attend"))
+    monkeypatch.setattr(choice, "ATTEND", {**choice.ATTEND, "triton": lacking})
+    assert main(["tour", "--attend", "triton"]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "error: attend: no GPU is here\n")
 
 
 def test_a_second_run_writes_the_same_page_anew(ready, capsys):

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from cutaway.base.errors import CutawayError
+from cutaway.base.errors import BadInput, CutawayError
 from cutaway.cli.main import main
 from cutaway.cli.train import _hint, stopping
+from cutaway.ops import choice
 from cutaway.train.run import Run
 
 SMALL = ["layers=1", "heads=2", "dim=32", "length=32", "rows=4", "vocab=300", "evaluate=10", "save=10"]
@@ -50,6 +52,17 @@ def test_a_run_from_beginning_to_end(corpus, tmp_path, capsys):
     assert main(["train", "--resume", str(folder)]) == 0, "there is nothing left to do"
     assert main(["train", "nano", "--run", str(folder)]) == 2
     assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+@pytest.mark.parametrize("named", [["--attend", "triton"], ["attend=triton"]])
+def test_an_attention_that_cannot_run_here_is_said_first(more, named, corpus, tmp_path, capsys, monkeypatch):
+    lacking = replace(choice.ATTEND["triton"], lacks=lambda: BadInput("no GPU is here", field="attend"))
+    monkeypatch.setattr(choice, "ATTEND", {**choice.ATTEND, "triton": lacking})
+    folder = tmp_path / "run"
+    assert main(["train", "nano", f"corpus={corpus}", *named, *more, "--run", str(folder)]) == 2
+    shown = capsys.readouterr()
+    assert shown.err == "error: attend: no GPU is here\n" and shown.out == "" and not folder.exists()
 
 
 BERT = ["layers=1", "heads=2", "dim=32", "length=32", "rows=4", "vocab=300", "task.evaluated=2"]

@@ -23,8 +23,11 @@ LINE = "What light through yonder window breaks?"
 ANSWER = 60  # tokens
 
 
-def lesson(say: Callable[[str], None]) -> Section | None:
-    """Trains `nano` for a minute and asks it one line; None, with a remark, where its corpus cannot be had."""
+def lesson(say: Callable[[str], None], attend: str | None = None) -> Section | None:
+    """Trains `nano` for a minute and asks it one line; None, with a remark, where its corpus cannot be had.
+
+    `attend`: the form of attention (ops/choice.py).
+    """
     from cutaway.weights import corpora
 
     try:
@@ -33,23 +36,24 @@ def lesson(say: Callable[[str], None]) -> Section | None:
         say(f"Left out: {error}")
         return None
     with TemporaryDirectory() as folder:
-        before, after, answer, steps = _learn(Path(folder) / "nano", say)
+        before, after, answer, steps = _learn(Path(folder) / "nano", say, attend)
     say(f"\nBefore:  {_short(before)}")
     say(f"After {steps} steps:  {_short(after)}")
     say(f"\n> {LINE}\n{answer}")
     return _section(before, after, answer, steps)
 
 
-def _learn(folder: Path, say: Callable[[str], None]) -> tuple[str, str, str, int]:
+def _learn(folder: Path, say: Callable[[str], None], attend: str | None) -> tuple[str, str, str, int]:
     """What it wrote before and after, what it answered, and how many steps it made."""
     from cutaway.cli.panel import watcher
     from cutaway.infer.language import Language
     from cutaway.infer.load import load
+    from cutaway.ops.forms import attending
     from cutaway.recipes.table import made
     from cutaway.recipes.training import Training
     from cutaway.train.run import SAMPLES, Run
 
-    recipe, steps = made("nano", CHANGES), 0
+    recipe, steps = made("nano", CHANGES if attend is None else (*CHANGES, f"attend={attend}")), 0
     training = Training.ready(recipe, Run.create(folder, "nano", recipe), say)
     for fact in training.prepared.facts:
         say(fact)
@@ -59,7 +63,7 @@ def _learn(folder: Path, say: Callable[[str], None]) -> tuple[str, str, str, int
             panel.show(moment)
             steps = moment.line["step"]
     before, after = ((folder / SAMPLES / f"{name}.txt").read_text(encoding="utf-8") for name in ("before", "after"))
-    language, question = load(folder), [{"role": "user", "content": LINE}]
+    language, question = load(folder, forms=attending(attend)), [{"role": "user", "content": LINE}]
     assert isinstance(language, Language)
     answer = language.generate(question, max_tokens=ANSWER, temperature=0.7, top_k=40, seed=0, stop=("**",))
     return before, after, answer.text.strip(), steps

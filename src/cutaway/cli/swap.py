@@ -17,13 +17,14 @@ from cutaway.cli import console, threads
 from cutaway.cli.chat import Conversation
 from cutaway.cli.console import Column, say, show_json, show_table
 from cutaway.cli.get import bring
-from cutaway.cli.options import MaxTokens, Seed, Temperature
+from cutaway.cli.options import Attend, MaxTokens, Seed, Temperature
 from cutaway.cli.streaming import Reading, follow
 from cutaway.infer.decoding import Decoding
 from cutaway.lab.swap.verdict import Verdict
 from cutaway.weights.shelf import SHELF
 
 if TYPE_CHECKING:
+    from cutaway.lab.swap.part import Part
     from cutaway.lab.swap.sandbox import Sandbox
 
 
@@ -47,6 +48,7 @@ def swap(
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
     seed: Seed = None,
+    attend: Attend = None,
     as_json: Annotated[bool, typer.Option("--json", help="The verdict as JSON.")] = False,
 ) -> None:
     """Your own part in a real model.
@@ -71,6 +73,7 @@ def swap(
 
     name, path, function = split(mine)
     part = find(name)
+    _attention(part, attend)
     decoding = Decoding(max_tokens=max_tokens, temperature=temperature, seed=seed)
     order = {
         "part": part.name,
@@ -93,10 +96,21 @@ def swap(
     from cutaway.lab.swap.sandbox import Ended
 
     try:
-        talk({**order, "do": "talk", "model": _model(model)}, memory * 2**30, decoding, prompt)
+        talk({**order, "do": "talk", "model": _model(model), "attend": attend}, memory * 2**30, decoding, prompt)
     except Ended as ended:
         console.write("\n".join(("", *told(ended.verdict), "")))
         raise typer.Exit(1) from ended
+
+
+def _attention(part: Part, attend: str | None) -> None:
+    """Raises BadInput where there is nothing to choose, and what `choose_attend` says of what cannot run here."""
+    if attend is None:
+        return
+    if part.place == "attend":
+        raise BadInput(f"{part.name} is what attends: your own takes the place of every form", source="--attend")
+    from cutaway.ops.choice import choose_attend
+
+    choose_attend(attend)
 
 
 def _threads() -> int:

@@ -18,6 +18,7 @@ import typer
 
 from cutaway.cli import console
 from cutaway.cli.opening import open_language
+from cutaway.cli.options import Attend
 from cutaway.cli.streaming import Reading, follow
 from cutaway.weights import shelf
 
@@ -55,6 +56,7 @@ class Visit:
 
     context: typer.Context
     load: float | None = None  # programs that wanted a core before the tour began
+    attend: str | None = None
     language: Language | None = None
     lead: list[str] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
@@ -78,6 +80,7 @@ def tour(
         Path, typer.Option("--out", metavar="FILE", dir_okay=False, help="Where the page is written.")
     ] = Path(PAGE),
     train: Annotated[bool, typer.Option("--train/--no-train", help="Also train a small model, for a minute.")] = True,
+    attend: Attend = None,
 ) -> None:
     """See it all in a few minutes: open, ask, train a model.
 
@@ -85,7 +88,11 @@ def tour(
     """
     from cutaway.base.paths import atomic
 
-    visit, start = Visit(context=context, load=_load()), time.perf_counter()
+    if attend is not None:
+        from cutaway.ops.choice import choose_attend
+
+        choose_attend(attend)  # what cannot run here is said before anything begins
+    visit, start = Visit(context=context, load=_load(), attend=attend), time.perf_counter()
     _say(_welcome())
     stops = [stop for stop in STOPS if train or stop.see is not train_one]
     for number, stop in enumerate(stops, start=1):
@@ -114,7 +121,7 @@ def get_and_open(visit: Visit) -> None:
     from cutaway.lab.anatomy import anatomy
     from cutaway.lab.figures import tree_section
 
-    visit.language = open_language(visit.context, MODEL)
+    visit.language = open_language(visit.context, MODEL, attend=visit.attend)
     length = min(1024, visit.model.spec.length)
     root = anatomy(visit.model.module, length=length, dtype=visit.model.dtype)
     visit.lead += summary(MODEL, visit.model, root, length)
@@ -285,7 +292,7 @@ def serve_it(visit: Visit) -> None:
 def train_one(visit: Visit) -> None:
     from cutaway.cli.lesson import lesson
 
-    section = lesson(_say)
+    section = lesson(_say, visit.attend)
     visit.sections += [section] if section is not None else []
 
 

@@ -64,9 +64,11 @@ def train(
     if recipe is None:
         raise BadInput("name a recipe (`cutaway recipes` lists them), or --resume FOLDER", source="train")
     threads.apply(context)
+    from cutaway.ops.choice import choose_attend
     from cutaway.recipes.table import made
 
     value = made(recipe, [*(changes or []), *([] if attend is None else [f"attend={attend}"])])
+    choose_attend(value.attend)  # what cannot run here is said before anything begins
     if dry_run:
         _outline(recipe, value)
         return

@@ -80,19 +80,19 @@ class NextToken:
             objective=objective,
             batches=Batches(rows, count=self.rows, rank=share.rank, world=share.world),
             validate=partial(scored, objective=objective, batches=evaluation, most=self.evaluated),
-            sample=partial(continued, tokenizer=reading.tokenizer, sampling=self.sampling),
+            sample=partial(continued, tokenizer=reading.tokenizer, sampling=self.sampling, forms=forms),
             save=partial(saved, tokenizer=reading.tokenizer),
             data=reading.marks,
             facts=(*reading.facts, f"{parameters:,} parameters"),
             flops=3 * spec.cost(self.length, self.length).flops / self.length,
             draws=draws(spec),
-            conclude=self._concluded(reading),
+            conclude=self._concluded(reading, forms),
         )
 
-    def _concluded(self, reading: Reading) -> Callable[[nn.Module], dict[str, float]] | None:
+    def _concluded(self, reading: Reading, forms: Forms) -> Callable[[nn.Module], dict[str, float]] | None:
         if not self.words or reading.text is None:
             return None
-        told = {"tokenizer": reading.tokenizer, "sampling": self.sampling, "count": self.words}
+        told = {"tokenizer": reading.tokenizer, "sampling": self.sampling, "count": self.words, "forms": forms}
         return partial(worded, known=frozenset(words(reading.text)), **told)
 
     def outline(self) -> tuple[nn.Module, int, int]:
@@ -116,10 +116,10 @@ def scored(
     return {"val_loss": score.loss, **{f"val_{name}": value for name, value in score.metrics.items()}}
 
 
-def continued(module: nn.Module, *, tokenizer: Tokenizer, sampling: Sampling) -> str:
+def continued(module: nn.Module, *, tokenizer: Tokenizer, sampling: Sampling, forms: Forms) -> str:
     """What the model writes behind each prompt."""
     assert hasattr(module, "spec")
-    language, was = Language(module, tokenizer), module.training  # type: ignore[arg-type]
+    language, was = Language(module, tokenizer, forms=forms), module.training  # type: ignore[arg-type]
     told = {"temperature": sampling.temperature, "top_k": sampling.top_k}
     texts = []
     for prompt in sampling.prompts:
@@ -138,10 +138,10 @@ def continued(module: nn.Module, *, tokenizer: Tokenizer, sampling: Sampling) ->
 
 
 def worded(
-    module: nn.Module, *, tokenizer: Tokenizer, sampling: Sampling, known: Collection[str], count: int
+    module: nn.Module, *, tokenizer: Tokenizer, sampling: Sampling, known: Collection[str], count: int, forms: Forms
 ) -> dict[str, float]:
     """`word_share`: of `count` words that the model writes, those that are `known`; `words`: how many it did write."""
-    language, was = Language(module, tokenizer), module.training  # type: ignore[arg-type]
+    language, was = Language(module, tokenizer, forms=forms), module.training  # type: ignore[arg-type]
     ids = language.encode(sampling.prompts[0])[-max(1, language.spec.length // 2) :]
     told = {"temperature": sampling.temperature, "top_k": sampling.top_k}
     wanted = max(1, language.spec.length - len(ids))

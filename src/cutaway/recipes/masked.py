@@ -61,13 +61,14 @@ class HiddenToken:
         module = begun(spec, seed, device, self.initialisation)
         objective = Masked(mask=special[MASK], vocab=spec.vocab, special=tuple(special.values()), forms=forms)
         shown_N = torch.from_numpy(reading.validation.stretch(0, 2 * self.length).astype("int64"))
+        shown = {"ids_N": shown_N[: self.length], "mask": special[MASK], "tokenizer": tokenizer, "forms": forms}
         parameters = sum(weight.numel() for weight in module.parameters())
         return Prepared(
             module=module,
             objective=objective,
             batches=Batches(rows, count=self.rows, rank=share.rank, world=share.world),
             validate=partial(scored, objective=objective, batches=evaluation, most=self.evaluated),
-            sample=partial(_guessed, ids_N=shown_N[: self.length], mask=special[MASK], tokenizer=tokenizer),
+            sample=partial(_guessed, **shown),
             save=partial(_saved, tokenizer=tokenizer),
             data=reading.marks,
             facts=(*reading.facts, f"{parameters:,} parameters"),
@@ -83,14 +84,14 @@ class HiddenToken:
 
 
 @torch.no_grad()
-def _guessed(module: nn.Module, *, ids_N: Tensor, mask: int, tokenizer: Tokenizer) -> str:
+def _guessed(module: nn.Module, *, ids_N: Tensor, mask: int, tokenizer: Tokenizer, forms: Forms) -> str:
     """A stretch that was not trained on, every seventh token hidden, then with what the model puts there."""
     was, device = module.training, next(module.parameters()).device
     module.eval()
     rows_X = torch.arange(EVERY // 2, len(ids_N), EVERY)
     hidden_N = ids_N.clone()
     hidden_N[rows_X] = mask
-    context = Context.of((len(ids_N),), device=device, causal=False)
+    context = Context.of((len(ids_N),), device=device, causal=False, forms=forms)
     logits_XV, _ = module(hidden_N.to(device), context, rows_X.to(device))
     filled_N = ids_N.clone()
     filled_N[rows_X] = logits_XV.argmax(-1).cpu()

@@ -73,13 +73,14 @@ class Transduce:
         parameters = sum(weight.numel() for weight in module.parameters())
         lengths = [len(source) + len(target) + 1 for source, target in learned]
         cost = spec.cost(length := max(1, round(sum(lengths) / len(lengths) / 2)), length)
+        written = {"tokenizer": tokenizer, "forms": forms}
         places = {"rows": self.rows, "seed": seed, "rank": share.rank, "world": share.world}
         return Prepared(
             module=module,
             objective=SequenceToSequence(smoothing=self.smoothing, forms=forms),
             batches=Examples(lambda index: _batch(learned[index]), len(learned), **places),
-            validate=partial(self._scored, batches=told, held=held[: self.exact], tokenizer=tokenizer),
-            sample=partial(self._sample, held=held[: self.shown], tokenizer=tokenizer),
+            validate=partial(self._scored, batches=told, held=held[: self.exact], **written),
+            sample=partial(self._sample, held=held[: self.shown], **written),
             save=partial(_saved, tokenizer=tokenizer),
             data={"corpus": hashlib.sha256(repr((training, held)).encode("utf-8", "replace")).hexdigest()},
             facts=(
@@ -99,22 +100,22 @@ class Transduce:
         return module, tokens, tokens * (layers * 34 * self.model.dim + 4 * self.model.vocab)
 
     def _scored(
-        self, module: nn.Module, *, batches: list[Batch], held: list[Pair], tokenizer: Tokenizer
+        self, module: nn.Module, *, batches: list[Batch], held: list[Pair], tokenizer: Tokenizer, forms: Forms
     ) -> dict[str, float]:
         """`val_loss`, never smoothed, and `val_exact`, the share of targets that were written without a fault."""
-        score = validate(module, SequenceToSequence(), batches)
-        written = self._written(module, [source for source, _ in held], tokenizer)
+        score = validate(module, SequenceToSequence(forms=forms), batches)
+        written = self._written(module, [source for source, _ in held], tokenizer, forms)
         right = sum(one == target for one, (_, target) in zip(written, held, strict=True))
         return {"val_loss": score.loss, "val_exact": right / len(held)}
 
-    def _sample(self, module: nn.Module, *, held: list[Pair], tokenizer: Tokenizer) -> str:
-        written = self._written(module, [source for source, _ in held], tokenizer)
+    def _sample(self, module: nn.Module, *, held: list[Pair], tokenizer: Tokenizer, forms: Forms) -> str:
+        written = self._written(module, [source for source, _ in held], tokenizer, forms)
         lines = [f"{source}\n  -> {one}\n  == {target}" for (source, target), one in zip(held, written, strict=True)]
         return "\n".join(lines) + "\n"
 
-    def _written(self, module: nn.Module, sources: Sequence[str], tokenizer: Tokenizer) -> list[str]:
+    def _written(self, module: nn.Module, sources: Sequence[str], tokenizer: Tokenizer, forms: Forms) -> list[str]:
         was = module.training
-        writer = Seq2Seq(module, tokenizer)  # type: ignore[arg-type]
+        writer = Seq2Seq(module, tokenizer, forms=forms)  # type: ignore[arg-type]
         answers = writer.generate([writer.encode(source) for source in sources], max_tokens=self.longest)
         module.train(was)
         return [answer.text for answer in answers]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cutaway.base.errors import BadInput
 from cutaway.base.values import from_plain, to_plain
@@ -16,6 +17,8 @@ from cutaway.lab.compare.mixers import KINDS, Shape, mixer
 from cutaway.lab.compare.probes import Passkey, Probing, Recall
 from cutaway.lab.compare.training import parameters
 from cutaway.nn.context import Context
+from cutaway.ops import choice
+from cutaway.ops.tiled import attend_tiled
 
 FULL = Shape(dim=512, heads=8, longest=32_768)
 
@@ -67,6 +70,37 @@ def test_from_value_to_page(moment, tmp_path, monkeypatch):
     assert all(cell.count("%") == 2 for row in asked.rows for cell in row[2:]), "a figure for each seed"
     page = (tmp_path / "run" / "page.html").read_text(encoding="utf-8")
     assert "passkey: right answers" in page and "http" not in page and comparison.page({})
+
+
+def test_the_attention_that_is_named_is_all_that_runs(moment, tmp_path, monkeypatch):
+    """In the processes of the layers, in training and in probes."""
+    orders, calls = [], []
+
+    def watched(*given, **told):
+        calls.append(cell.key)
+        return attend_tiled(*given, **told)
+
+    def unasked(*given, **told):
+        raise AssertionError("attention that nobody asked for")
+
+    monkeypatch.setattr(attention, "ask", lambda module, order, **more: orders.append(order) or {})
+    tiled = replace(choice.ATTEND["tiled"], form=watched)
+    monkeypatch.setattr(choice, "ATTEND", {**choice.ATTEND, "tiled": tiled})
+    monkeypatch.setattr(F, "scaled_dot_product_attention", unasked)
+    probing = Probing(dim=16, heads=2, rows=2, steps=1, tested=4, seeds=1)
+    train = AttentionTraining(
+        setting=replace(moment, dim=32), probing=probing, passkey=Passkey(length=8), recall=Recall(length=8, pairs=2)
+    )
+    comparison = AttentionComparison(
+        parts=("mha",), contexts=(64,), dim=64, heads=4, train=train, attend="tiled", threads=1
+    )
+    for cell in comparison.cells():
+        cell.measure()
+    assert [order["attend"] for order in orders] == ["tiled"]
+    assert list(dict.fromkeys(calls)) == ["mha, seed 0", "mha, passkey, seed 0", "mha, recall, seed 0"]
+    page = comparison.page({})
+    assert page.count("Attention runs as tiled.") == 2, "of the layers, and of the trainings"
+    assert "Attention runs as sdpa." in replace(comparison, attend=None, train=None).page({})
 
 
 def test_what_cannot_be_made_so_small_is_refused_when_it_is_made():

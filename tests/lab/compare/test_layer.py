@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cutaway.lab.compare.alone import ask
 from cutaway.lab.compare.layer import Layer, measure
 from cutaway.lab.compare.mixers import KINDS, Shape, mixer
+from cutaway.ops import choice
+from cutaway.ops.block_sparse import attend_blocks_gathered
 from cutaway.ops.forms import FAST
+from cutaway.ops.tiled import attend_tiled
 
 SHAPE = Shape(dim=64, heads=4, longest=400)
 
@@ -38,6 +43,18 @@ def test_figures_are_whole():
     }
     assert found["prefill_seconds"] > 0 and found["decode_seconds"] > 0
     assert found["decode_tokens"] >= 1 and found["prefill_passes"] >= 1
+
+
+def test_a_form_of_attention_comes_with_its_own_for_chosen_blocks(monkeypatch):
+    calls = set()
+
+    def watched(name, form):
+        return lambda *given, **told: calls.add(name) or form(*given, **told)
+
+    forms = {"form": watched("all", attend_tiled), "blocks": watched("blocks", attend_blocks_gathered)}
+    monkeypatch.setattr(choice, "ATTEND", {**choice.ATTEND, "tiled": replace(choice.ATTEND["tiled"], **forms)})
+    measure("nsa", 160, 64, 4, longest=160, attend="tiled")
+    assert calls == {"all", "blocks"}
 
 
 @pytest.mark.proof

@@ -68,7 +68,9 @@ def test_a_folder_of_it_goes_on_and_comes_out_the_same(comparison, tmp_path):
     again = list(measured(comparison, Folder.begin(tmp_path / "run", comparison)))
     assert [fresh for _, _, fresh in again] == [False, True, True] and again[0][1] == first[1]
     assert from_plain(folder.card["comparison"], VALUES) == comparison
-    assert "mine: perplexity by position" in (tmp_path / "run" / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "run" / "page.html").read_text(encoding="utf-8")
+    assert "mine: perplexity by position" in page and "Attention runs as sdpa." in page
+    assert "Attention runs as naive." in replace(comparison, attend="naive").page({})
 
 
 def test_means_of_stretches_and_of_both_sides():

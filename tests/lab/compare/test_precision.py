@@ -63,6 +63,7 @@ def test_from_value_to_page(tmp_path, monkeypatch):
     assert weights.rows[1][4] == "+0.00%" and caches.rows[0][:3] == ("int8", "66 B", "20.000")
     page = (tmp_path / "run" / "page.html").read_text(encoding="utf-8")
     assert "http" not in page and "some &amp; model" in page and "19.000 (+0.00%)" in page
+    assert "Attention runs as sdpa." in page
     assert comparison.page({}) and "–" in comparison.tables({})[0].rows[0]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from cutaway.base.errors import BadInput
 from cutaway.infer.language import Language
 from cutaway.infer.load import load
 from cutaway.infer.save import save
+from cutaway.lab.swap.child import _opened
 from cutaway.lab.swap.fitting import fitted
 from cutaway.lab.swap.table import PARTS
 from cutaway.models.decoder import Decoder
@@ -21,7 +24,8 @@ from cutaway.nn.experts.routers import SigmoidTopK
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
-from cutaway.ops.forms import FAST, READABLE
+from cutaway.ops.forms import FAST, READABLE, attended
+from cutaway.ops.tiled import attend_tiled
 from cutaway.recipes.nano import small
 
 IDS = torch.arange(1, 8)[None]
@@ -70,6 +74,29 @@ def test_a_module_stands_in_a_packed_model_too(part, tmp_path):
     swapped, _ = fitted(packed, PARTS[part], PARTS[part].ours)
     # Unpacked numbers are those that the packed product multiplies; it rounds its sums to bfloat16, or less.
     torch.testing.assert_close(logits(swapped), logits(readable), atol=3e-2, rtol=3e-2)
+
+
+@pytest.mark.parametrize("part", ["ops.rms_norm", "nn.gated", "nn.grouped", "infer.choose"])
+def test_all_but_the_part_stays_as_it_was(language, part):
+    """The attention that was named among it."""
+    calls = []
+
+    def watched(*given, **told):
+        calls.append(part)
+        return attend_tiled(*given, **told)
+
+    told = Language(language.module, forms=replace(FAST, attend=watched), source="tiny")
+    right = getattr(FAST, PARTS[part].place or "", PARTS[part].ours)
+    swapped, _ = fitted(told, PARTS[part], right)
+    torch.testing.assert_close(logits(swapped), logits(language))
+    assert calls
+
+
+def test_the_model_is_opened_with_the_attention_that_was_named(tmp_path):
+    whole = Language(small(vocab=96, layers=1, heads=2, dim=64, hidden=96, length=16).build(), source="tiny")
+    save(whole, tmp_path / "small")
+    for name in ("tiled", None):
+        assert _opened(str(tmp_path / "small"), name).forms == attended(name)
 
 
 def test_a_sampler_chooses(language):

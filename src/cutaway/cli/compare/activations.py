@@ -12,6 +12,7 @@ import typer
 from cutaway.cli import threads
 from cutaway.cli.compare.measuring import AsJson, Out, Run, compare, words
 from cutaway.cli.compare.trained import SEEDS, STEPS, Corpus, Quick, Seed, Seeds, Steps, setting
+from cutaway.cli.options import Attend
 
 PARTS = "relu,gelu,silu,glu,swiglu,geglu"
 
@@ -24,6 +25,7 @@ def activations(
     seeds: Seeds = SEEDS,
     seed: Seed = 0,
     quick: Quick = False,
+    attend: Attend = None,
     folder: Run = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -40,5 +42,6 @@ def activations(
         parts=words(parts, "--parts"),
         setting=setting(corpus, steps, seeds, quick),
         seed=seed,
+        attend=attend,
     )
     compare("activations", comparison, folder, out=out, as_json=as_json)

@@ -12,6 +12,7 @@ import typer
 from cutaway.cli import threads
 from cutaway.cli.compare.measuring import AsJson, Out, Run, compare, words
 from cutaway.cli.compare.trained import SEEDS, STEPS, Corpus, Quick, Seed, Seeds, Steps, setting
+from cutaway.cli.options import Attend
 
 PARTS = "dense,softmax,softmax+loss,top-k+loss,sigmoid,sigmoid+bias"
 
@@ -26,6 +27,7 @@ def experts(
     seeds: Seeds = SEEDS,
     seed: Seed = 0,
     quick: Quick = False,
+    attend: Attend = None,
     folder: Run = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -44,5 +46,6 @@ def experts(
         top_k=top_k,
         setting=setting(corpus, steps, seeds, quick),
         seed=seed,
+        attend=attend,
     )
     compare("experts", comparison, folder, out=out, as_json=as_json)

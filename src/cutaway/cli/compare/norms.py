@@ -12,6 +12,7 @@ import typer
 from cutaway.cli import threads
 from cutaway.cli.compare.measuring import AsJson, Out, Run, compare, words
 from cutaway.cli.compare.trained import SEEDS, STEPS, Corpus, Quick, Seed, Seeds, Steps, setting
+from cutaway.cli.options import Attend
 
 PARTS = "pre-layer,pre-rms,pre-batch,post-layer,post-rms,post-batch,none"
 
@@ -24,6 +25,7 @@ def norms(
     seeds: Seeds = SEEDS,
     seed: Seed = 0,
     quick: Quick = False,
+    attend: Attend = None,
     folder: Run = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -41,5 +43,6 @@ def norms(
         deep=Deep(depths=(4, 16), steps=min(steps, 30)) if quick else Deep(),
         setting=setting(corpus, steps, seeds, quick),
         seed=seed,
+        attend=attend,
     )
     compare("norms", comparison, folder, out=out, as_json=as_json)

@@ -12,6 +12,7 @@ import typer
 from cutaway.cli import threads
 from cutaway.cli.compare.measuring import AsJson, Out, Run, compare, tokens, words
 from cutaway.cli.compare.trained import SEEDS, STEPS, Corpus, Quick, Seed, Seeds, Steps, setting
+from cutaway.cli.options import Attend
 
 PARTS = "learned,sinusoidal,rope,alibi,none"
 
@@ -25,6 +26,7 @@ def positions(
     seeds: Seeds = SEEDS,
     seed: Seed = 0,
     quick: Quick = False,
+    attend: Attend = None,
     folder: Run = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -42,5 +44,6 @@ def positions(
         beyond=tokens(beyond, "--beyond"),
         setting=setting(corpus, steps, seeds, quick),
         seed=seed,
+        attend=attend,
     )
     compare("positions", comparison, folder, out=out, as_json=as_json)

@@ -43,14 +43,15 @@ FEEDS: Mapping[str, Callable[[int], Plain | Gated]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationComparison:
-    """`parts`: names of `FEEDS`."""
+    """`parts`: names of `FEEDS`. `attend`: the form of attention that runs (ops/choice.py)."""
 
     parts: tuple[str, ...] = tuple(FEEDS)
     setting: Setting = field(default_factory=Setting)
     seed: int = 0
+    attend: str | None = None
 
     def __post_init__(self) -> None:
-        contest.checked(self.parts, tuple(FEEDS), self.seed)
+        contest.checked(self.parts, tuple(FEEDS), self.seed, self.attend)
 
     def entrants(self) -> tuple[Entrant, ...]:
         return tuple(Entrant(name=part, make=partial(self._model, part)) for part in self.parts)
@@ -64,14 +65,14 @@ class ActivationComparison:
         )
 
     def cells(self) -> tuple[Cell, ...]:
-        return contest.cells(self.entrants(), self.setting, self.seed)
+        return contest.cells(self.entrants(), self.setting, self.seed, attend=self.attend)
 
     def tables(self, measured: Measured) -> tuple[Table, ...]:
         note = "The first three have two matrices, the others three of two thirds the width."
         return (contest.table(self.parts, self.setting, self.seed, measured, "Feed-forwards", note),)
 
     def page(self, measured: Measured) -> str:
-        lead = contest.lead(self.setting)
+        lead = contest.lead(self.setting, self.attend)
         sections = contest.sections(self.parts, self.setting, self.seed, measured)
         (table,) = self.tables(measured)
         return page("Feed-forwards compared", lead, [table.section(), *sections])

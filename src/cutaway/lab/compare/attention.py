@@ -15,11 +15,11 @@ from cutaway.base.seeds import LIMIT
 from cutaway.lab.compare import attention_page
 from cutaway.lab.compare.alone import ask
 from cutaway.lab.compare.attention_training import AttentionTraining
-from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table
+from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table, attention_in_words
 from cutaway.lab.compare.layer import SECONDS
 from cutaway.lab.compare.mixers import Shape, mixer, rate
 from cutaway.nn.block import Mixer
-from cutaway.ops.forms import choose_attend
+from cutaway.ops.choice import choose_attend
 
 PARTS = ("mha", "gqa:2", "mqa", "mla:64", "window:256", "nsa")
 CONTEXTS = (512, 2048, 8192, 32_768)
@@ -77,7 +77,9 @@ class AttentionComparison:
                         measure=partial(self._measure, part, context),
                     )
                 )
-        return (*cells, *(() if self.train is None else self.train.cells(self.parts, self.shape, self.seed)))
+        if self.train is not None:
+            cells += self.train.cells(self.parts, self.shape, self.seed, self.attend)
+        return tuple(cells)
 
     def _measure(self, part: str, context: int) -> Figures:
         value = mixer(part, self.shape)
@@ -113,11 +115,12 @@ class AttentionComparison:
     def page(self, measured: Measured) -> str:
         lead = (
             f"One attention layer at dim {self.dim} with {self.heads} heads, float32, on {self.threads} processor "
-            f"thread{'s' * (self.threads != 1)}; random weights and inputs, seed {self.seed}.",
+            f"thread{'s' * (self.threads != 1)}; random weights and inputs, seed {self.seed}. "
+            f"{attention_in_words(self.attend)}",
             "What each kind costs by its definition, and what it takes when it runs. Both axes of the plots are "
             "logarithmic: a slope of one means twice as much for twice the context.",
         )
         sections = attention_page.sections(self.parts, self.contexts, measured)
         if self.train is not None:
-            sections += self.train.sections(self.parts, self.shape, self.seed, measured)
+            sections += self.train.sections(self.parts, self.shape, self.seed, measured, self.attend)
         return attention_page.page("Attention compared", lead, sections)

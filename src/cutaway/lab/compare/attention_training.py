@@ -31,6 +31,7 @@ from cutaway.nn.attention.native_sparse import NativeSparse
 from cutaway.nn.block import Mixer
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.positions import Rope
+from cutaway.ops.forms import Forms, attended
 
 TEXT, PROBES = 8, 32  # by how much windows and blocks are shorter than those that are timed
 SLOW: Mapping[str, float] = MappingProxyType({"nsa": 3.0, "block-sparse": 4.0})
@@ -56,20 +57,22 @@ class AttentionTraining:
             for probe in self.probes().values():
                 self._probing_mixer(part, full, probe)
 
-    def cells(self, parts: Sequence[str], full: Shape, seed: int) -> tuple[Cell, ...]:
+    def cells(self, parts: Sequence[str], full: Shape, seed: int, attend: str | None = None) -> tuple[Cell, ...]:
+        """`attend`: the form of attention that runs."""
+        forms = attended(attend)
         entrants = [Entrant(name=part, make=partial(self._model, part, full), slow=slow(part)) for part in parts]
         probes = [
             Cell(
                 key=key(part, name, seed + place),
                 about=f"{name} with {part}, {place + 1} of {self.probing.seeds}",
                 seconds=slow(part) * PROBE_SECONDS * self.probing.steps / 500,
-                measure=partial(self._probe, part, full, probe, seed + place),
+                measure=partial(self._probe, part, full, probe, seed + place, forms),
             )
             for part in parts
             for name, probe in self.probes().items()
             for place in range(self.probing.seeds)
         ]
-        return (*contest.cells(entrants, self.setting, seed), *probes)
+        return (*contest.cells(entrants, self.setting, seed, attend=attend), *probes)
 
     def _model(self, part: str, full: Shape, vocab: int) -> Decoder:
         setting = self.setting
@@ -84,8 +87,8 @@ class AttentionTraining:
         heads = self.probing.heads
         return shrunk(mixer(part, full), full, heads, self.probing.dim // heads, PROBES, probe.length)
 
-    def _probe(self, part: str, full: Shape, probe: Probe, seed: int) -> Figures:
-        found = probed(self._probing_mixer(part, full, probe), probe, self.probing, seed)
+    def _probe(self, part: str, full: Shape, probe: Probe, seed: int, forms: Forms) -> Figures:
+        found = probed(self._probing_mixer(part, full, probe), probe, self.probing, seed, forms)
         return {"accuracy": found.accuracy, "quarters": found.quarters, "steps": found.steps}
 
     def accuracies(self, part: str, probe: str, seed: int, measured: Measured) -> list[float]:
@@ -111,7 +114,9 @@ class AttentionTraining:
         )
         return losses, asked
 
-    def sections(self, parts: Sequence[str], full: Shape, seed: int, measured: Measured) -> list[Section]:
+    def sections(
+        self, parts: Sequence[str], full: Shape, seed: int, measured: Measured, attend: str | None = None
+    ) -> list[Section]:
         pictures = []
         for name, probe in self.probes().items():
             lines = []
@@ -124,7 +129,7 @@ class AttentionTraining:
         losses, asked = self.tables(parts, full, seed, measured)
         table = asked.section()
         body = legend(parts) + beside(pictures) + table.body
-        lead = contest.lead(self.setting)
+        lead = contest.lead(self.setting, attend)
         trained = losses.section()
         return [
             Section(title=trained.title, body=trained.body, note=" ".join([*lead, trained.note])),

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from cutaway.base.errors import BadInput
 from cutaway.lab.page import Section
+from cutaway.ops.choice import choose_attend
 
 JSON = bool | int | float | str | None | Sequence[Any] | Mapping[str, Any]
 Figures = dict[str, JSON]
@@ -70,6 +71,11 @@ class Table:
         bars = ["---" if place < self.words else "---:" for place in range(len(self.columns))]
         lines = ["| " + " | ".join(cells) + " |" for cells in (self.columns, bars, *self.rows)]
         return "\n".join([f"## {self.title}", "", *lines, *(["", self.note] if self.note else [])]) + "\n"
+
+
+def attention_in_words(attend: str | None) -> str:
+    """Which form of attention (ops/choice.py) a comparison runs, as its page says it."""
+    return f"Attention runs as {choose_attend(attend).name}."
 
 
 class Comparison(Protocol):

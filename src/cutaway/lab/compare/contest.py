@@ -17,13 +17,15 @@ from typing import Any
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.base.seeds import LIMIT
-from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table
+from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table, attention_in_words
 from cutaway.lab.compare.dots import dot_rows
 from cutaway.lab.compare.training import Adapt, Setting, Text, Trained, built, parameters, train
 from cutaway.lab.page import Section
 from cutaway.lab.plot import Axis, Line, legend, plot
 from cutaway.lab.units import counted
 from cutaway.models.decoder import Decoder
+from cutaway.ops.choice import choose_attend
+from cutaway.ops.forms import Forms, attended
 
 GUESS = 100  # characters of a corpus that nobody has read yet, for an estimate of time
 
@@ -40,8 +42,9 @@ class Entrant:
     score: Callable[[Trained, Text], Figures] | None = None
 
 
-def checked(parts: Sequence[str], known: Sequence[str], seed: int) -> None:
-    """Raises BadInput where a name is not known or stands twice, or the seed is none."""
+def checked(parts: Sequence[str], known: Sequence[str], seed: int, attend: str | None = None) -> None:
+    """Raises BadInput where a name is not known or stands twice, or the seed is none; and what `choose_attend` says of
+    an attention that cannot run here."""
     if not parts or len(set(parts)) != len(parts):
         raise BadInput("names at least one, and none twice", field="parts")
     for part in parts:
@@ -49,6 +52,7 @@ def checked(parts: Sequence[str], known: Sequence[str], seed: int) -> None:
             raise BadInput(f'nothing here is called "{part}"{did_you_mean(part, known)}', field="parts")
     if not 0 <= seed < LIMIT:
         raise BadInput(f"must be from 0 to {LIMIT - 1}, is {seed}", field="seed")
+    choose_attend(attend)
 
 
 def key(name: str, seed: int) -> str:
@@ -56,26 +60,34 @@ def key(name: str, seed: int) -> str:
     return f"{name}, seed {seed}"
 
 
-def cells(entrants: Sequence[Entrant], setting: Setting, seed: int, *, longest: int | None = None) -> tuple[Cell, ...]:
+def cells(
+    entrants: Sequence[Entrant],
+    setting: Setting,
+    seed: int,
+    *,
+    longest: int | None = None,
+    attend: str | None = None,
+) -> tuple[Cell, ...]:
     """Every entrant with every seed; the corpus is read when the first is measured. `longest`: tokens of the longest
-    window that is read, where that is not the trained length."""
+    window that is read, where that is not the trained length. `attend`: the form of attention that runs."""
+    forms = attended(attend)
     text = cache(lambda: Text.read(setting.corpus, longest or setting.length))
     return tuple(
         Cell(
             key=key(one.name, seed + place),
             about=f"training {one.name}, {place + 1} of {setting.seeds}",
             seconds=one.slow * setting.seconds(one.make(GUESS)),
-            measure=partial(_measure, one, setting, seed + place, text),
+            measure=partial(_measure, one, setting, seed + place, text, forms),
         )
         for one in entrants
         for place in range(setting.seeds)
     )
 
 
-def _measure(one: Entrant, setting: Setting, seed: int, text: Callable[[], Text]) -> Figures:
+def _measure(one: Entrant, setting: Setting, seed: int, text: Callable[[], Text], forms: Forms) -> Figures:
     model = one.make(text().vocab)
     start = time.perf_counter()
-    trained = train(built(model, seed), text(), setting, seed, one.adapt)
+    trained = train(built(model, seed), text(), setting, seed, one.adapt, forms)
     took = time.perf_counter() - start
     figures: Figures = {"parameters": parameters(model), "loss": trained.loss, "tokens": setting.tokens}
     figures |= {"curve": trained.curve, "seconds": took}
@@ -125,12 +137,13 @@ def alone(picture: str) -> str:
     return f'<div class="panel" style="max-width: 46rem">{picture}</div>' if picture else ""
 
 
-def lead(setting: Setting, *more: str) -> tuple[str, ...]:
+def lead(setting: Setting, attend: str | None, *more: str) -> tuple[str, ...]:
     """What was trained, for a person who opens the page."""
     what = (
         f"A decoder of {setting.layers} layers of {setting.dim}, {setting.heads} heads, trained from scratch on "
         f"{counted(setting.tokens)} characters of {setting.corpus} in windows of {setting.length}: {setting.steps} "
-        f"steps, {setting.seeds} seed{'s' * (setting.seeds != 1)}. Everything but the part compared is alike."
+        f"steps, {setting.seeds} seed{'s' * (setting.seeds != 1)}. Everything but the part compared is alike. "
+        f"{attention_in_words(attend)}"
     )
     small = "Models so small, trained so shortly, show tendencies: an order here need not be the order at size."
     return (what, *more, small)

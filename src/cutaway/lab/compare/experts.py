@@ -35,9 +35,9 @@ from cutaway.nn.experts.balance import max_violation
 from cutaway.nn.experts.mixture import Experts
 from cutaway.nn.experts.routers import Router, SigmoidTopK, SoftmaxTopK, TopKSoftmax
 from cutaway.nn.feedforward import Gated
+from cutaway.train.loss import Objective
 from cutaway.train.loss_free import LossFree
 from cutaway.train.objectives.balanced import Balanced, reported
-from cutaway.train.objectives.causal import Causal
 
 PARTS = ("dense", "softmax", "softmax+loss", "top-k+loss", "sigmoid", "sigmoid+bias")
 KNOWN = ("dense", *(f"{router}{way}" for router in ("softmax", "top-k", "sigmoid") for way in ("", "+loss")))
@@ -48,16 +48,18 @@ WEIGHT, NUDGE = 0.02, 0.01  # of the load-balance loss; by how much a bias moves
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertComparison:
-    """`parts`: names of `ALL`. `count` experts, of which each token uses `top_k`."""
+    """`parts`: names of `ALL`. `count` experts, of which each token uses `top_k`. `attend`: the form of attention
+    that runs (ops/choice.py)."""
 
     parts: tuple[str, ...] = PARTS
     count: int = 8
     top_k: int = 2
     setting: Setting = field(default_factory=Setting)
     seed: int = 0
+    attend: str | None = None
 
     def __post_init__(self) -> None:
-        contest.checked(self.parts, ALL, self.seed)
+        contest.checked(self.parts, ALL, self.seed, self.attend)
         if not 1 <= self.top_k <= self.count:
             raise BadInput(f"{self.top_k} of {self.count} experts cannot be chosen", field="top_k")
 
@@ -89,7 +91,7 @@ class ExpertComparison:
             )
             for part in self.parts
         ]
-        return contest.cells(entrants, self.setting, self.seed)
+        return contest.cells(entrants, self.setting, self.seed, attend=self.attend)
 
     def tables(self, measured: Measured) -> tuple[Table, ...]:
         def over(part: str, figure: str, digits: int = 2) -> str:
@@ -131,20 +133,21 @@ class ExpertComparison:
             note="First seed. A row for each layer, a cell for each expert, the fullest first; its share of all "
             "choices, in per cent. The fuller the colour, the more it is used.",
         )
-        return page("Mixtures of experts compared", contest.lead(self.setting), [routed.section(), *sections, seen])
+        lead = contest.lead(self.setting, self.attend)
+        return page("Mixtures of experts compared", lead, [routed.section(), *sections, seen])
 
 
-def _alone(module: nn.Module, optimiser: Any) -> Adapted:
-    return optimiser, Causal()
+def _alone(module: nn.Module, optimiser: Any, objective: Objective) -> Adapted:
+    return optimiser, objective
 
 
-def _by_loss(module: nn.Module, optimiser: Any) -> Adapted:
-    return optimiser, Balanced(objective=Causal(), weight=WEIGHT)
+def _by_loss(module: nn.Module, optimiser: Any, objective: Objective) -> Adapted:
+    return optimiser, Balanced(objective=objective, weight=WEIGHT)
 
 
-def _by_bias(module: nn.Module, optimiser: Any) -> Adapted:
+def _by_bias(module: nn.Module, optimiser: Any, objective: Objective) -> Adapted:
     around = LossFree(optimiser, module, rate=NUDGE)
-    return around, around.watch(Causal())
+    return around, around.watch(objective)
 
 
 ADAPTED: Mapping[str, Adapt] = MappingProxyType({"": _alone, "loss": _by_loss, "bias": _by_bias})
@@ -164,11 +167,12 @@ def _score(trained: Trained, text: Text) -> Figures:
     """Loads and scores on held-out text, by layer; nothing of a dense model but its weights."""
     module, spec = trained.module, trained.module.spec
     assert isinstance(spec, Decoder)
+    want = frozenset({"experts"})
     figures: Figures = {"active": active(spec)}
     loads: dict[str, Any] = {}
     entropies: list[float] = []
     for batch in text.held(64, spec.length):
-        _, report = module(batch.ids_N, Context.of(batch.lengths, want=frozenset({"experts"})))
+        _, report = module(batch.ids_N, Context.of(batch.lengths, forms=trained.forms, want=want))
         for layer, load_E in reported(report, "load_E").items():
             loads[layer] = loads[layer] + load_E if layer in loads else load_E
         entropies += [float(one.mean()) / math.log(one_count) for one, one_count in _entropies(report, spec)]

@@ -25,7 +25,7 @@ from cutaway.lab.compare.resident import Peak
 from cutaway.nn.block import Mixer
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
-from cutaway.ops.forms import Forms, named
+from cutaway.ops.forms import Forms, attended
 
 SECONDS = 3.0  # for repeating a pass
 PASSES = 9  # at most
@@ -50,7 +50,7 @@ def measure(
         torch.set_num_threads(threads)
     value = mixer(part, Shape(dim=dim, heads=heads, longest=longest))
     seed_all(seed)
-    layer = Layer(value, dim, named(attend=attend) if attend else named())
+    layer = Layer(value, dim, attended(attend))
     x_ND = torch.randn(context + TOKENS + STEADY, dim)
     with torch.inference_mode():
         layer.read(x_ND[: min(WARM, context)], layer.cache(context))

@@ -69,7 +69,7 @@ class LengthComparison:
         return length_page.tables(self.subjects, measured)
 
     def page(self, measured: Measured) -> str:
-        return length_page.page(self.subjects, self.text, measured)
+        return length_page.page(self.subjects, self.text, measured, self.attend)
 
     def _train(self, subject: Subject) -> Figures:
         language = opened(subject.model, self.text, self.steps, self.seed)

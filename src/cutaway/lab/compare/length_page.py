@@ -11,7 +11,7 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
-from cutaway.lab.compare.comparison import Measured, Table
+from cutaway.lab.compare.comparison import Measured, Table, attention_in_words
 from cutaway.lab.compare.stretched import VARIANTS
 from cutaway.lab.compare.subject import Subject, key
 from cutaway.lab.page import Section
@@ -48,11 +48,11 @@ def tables(subjects: Sequence[Subject], measured: Measured) -> tuple[Table, ...]
     return (Table(title="Beyond the trained length", columns=columns, rows=tuple(rows), note=NOTE, words=2),)
 
 
-def page(subjects: Sequence[Subject], text: str, measured: Measured) -> str:
-    """The whole page; it needs nothing from elsewhere."""
+def page(subjects: Sequence[Subject], text: str, measured: Measured, attend: str | None = None) -> str:
+    """The whole page; it needs nothing from elsewhere. `attend`: the form of attention that read."""
     lead = [
         f"Each model reads texts ({text}) that are longer than those of its training: as it is, with its rotation "
-        "stretched, or with a window. The weights are the same throughout."
+        f"stretched, or with a window. The weights are the same throughout. {attention_in_words(attend)}"
     ]
     sections = [table.section() for table in tables(subjects, measured)]
     for subject in subjects:

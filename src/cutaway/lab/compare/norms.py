@@ -36,6 +36,7 @@ from cutaway.nn.block import Block
 from cutaway.nn.feedforward import Gated, Plain
 from cutaway.nn.initialisation import Xavier
 from cutaway.nn.norms import LayerNorm, RMSNorm
+from cutaway.ops.forms import FAST, Forms, attended
 from cutaway.train.fit import fit
 from cutaway.train.objectives.causal import Causal
 from cutaway.train.optimisers.adamw import AdamW
@@ -75,15 +76,17 @@ class Deep:
 
 @dataclass(frozen=True, kw_only=True)
 class NormComparison:
-    """`parts`: names of `PARTS`. `deep`: how depth is tried."""
+    """`parts`: names of `PARTS`. `deep`: how depth is tried. `attend`: the form of attention that runs
+    (ops/choice.py)."""
 
     parts: tuple[str, ...] = PARTS
     setting: Setting = field(default_factory=Setting)
     deep: Deep = field(default_factory=Deep)
     seed: int = 0
+    attend: str | None = None
 
     def __post_init__(self) -> None:
-        contest.checked(self.parts, PARTS, self.seed)
+        contest.checked(self.parts, PARTS, self.seed, self.attend)
 
     def _model(self, part: str, vocab: int) -> Decoder:
         setting = self.setting
@@ -106,10 +109,11 @@ class NormComparison:
             for part in self.parts
             for depth in self.deep.depths
         ]
-        return (*contest.cells(entrants, self.setting, self.seed), *deep)
+        return (*contest.cells(entrants, self.setting, self.seed, attend=self.attend), *deep)
 
     def _deepened(self, part: str, depth: int, text: Callable[[], Text]) -> Figures:
-        loss = final_loss(self.deep.model(part, depth, text().vocab), text(), self.deep.setting, self.seed)
+        model, forms = self.deep.model(part, depth, text().vocab), attended(self.attend)
+        loss = final_loss(model, text(), self.deep.setting, self.seed, forms)
         return {"loss": loss, "frequencies": unigram(text().training, text().vocab), "depth": depth}
 
     def breaks(self, part: str, measured: Measured) -> str:
@@ -159,7 +163,8 @@ class NormComparison:
             "In training a batch norm lets each token see something of all others, later ones too; its loss on "
             "held-out text, where it may not, shows what that was worth."
         )
-        return page("Norms compared", contest.lead(self.setting, batch), [losses.section(), *sections, depth])
+        lead = contest.lead(self.setting, self.attend, batch)
+        return page("Norms compared", lead, [losses.section(), *sections, depth])
 
 
 def key(part: str, depth: int) -> str:
@@ -195,7 +200,7 @@ def _written(cell: Figures) -> str:
     return f"{loss:.3f}" if isinstance(loss, (int, float)) else "no number"
 
 
-def final_loss(model: Decoder, text: Text, setting: Setting, seed: int) -> float:
+def final_loss(model: Decoder, text: Text, setting: Setting, seed: int, forms: Forms = FAST) -> float:
     """The mean training loss of the last tenth of the steps; not a number where one of the losses was none."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -203,7 +208,7 @@ def final_loss(model: Decoder, text: Text, setting: Setting, seed: int) -> float
         Xavier().apply(module)
     optimiser = Scheduled(AdamW(rate=setting.rate).build(module), Constant())
     batches, losses = text.batches(setting, seed), []
-    for step in fit(module, Causal(), batches, optimiser, steps=setting.steps, clip=None):
+    for step in fit(module, Causal(forms=forms), batches, optimiser, steps=setting.steps, clip=None):
         losses.append(step.loss)
         if not math.isfinite(step.loss):
             return math.nan

@@ -36,6 +36,7 @@ from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.positions import Learned, Rope, Sinusoidal
 from cutaway.nn.rope_scaling import DynamicNtk, LinearScaling, Scaling, Yarn
+from cutaway.ops.forms import Forms
 from cutaway.train.objectives.causal import Causal
 from cutaway.train.validation import validate
 
@@ -51,15 +52,17 @@ SCALINGS: Mapping[str, Callable[[int, int], Scaling]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class PositionComparison:
-    """`parts`: names of `PARTS`. `beyond`: how many times the trained length is read."""
+    """`parts`: names of `PARTS`. `beyond`: how many times the trained length is read. `attend`: the form of attention
+    that runs (ops/choice.py)."""
 
     parts: tuple[str, ...] = PARTS
     beyond: tuple[int, ...] = (2, 4, 8)
     setting: Setting = field(default_factory=Setting)
     seed: int = 0
+    attend: str | None = None
 
     def __post_init__(self) -> None:
-        contest.checked(self.parts, PARTS, self.seed)
+        contest.checked(self.parts, PARTS, self.seed, self.attend)
         if any(times < 2 for times in self.beyond) or len(set(self.beyond)) != len(self.beyond):
             raise BadInput("are at least 2 times the trained length, none twice", field="beyond")
 
@@ -94,18 +97,22 @@ class PositionComparison:
         if part == "rope":
             for name, scaling in SCALINGS.items():
                 ways[name] = partial(_scaled, trained.module, scaling, self.setting.length)
+        forms = trained.forms
         return {
-            "read": {name: [self._loss(way(times), text, times) for times in self.times] for name, way in ways.items()}
+            "read": {
+                name: [self._loss(way(times), text, times, forms) for times in self.times] for name, way in ways.items()
+            }
         }
 
-    def _loss(self, module: nn.Module, text: Text, times: int) -> float:
+    def _loss(self, module: nn.Module, text: Text, times: int, forms: Forms) -> float:
         setting = self.setting
         longest = setting.length * max(self.times)
         batches = last_tokens(text.held(max(1, setting.windows // 4), longest), setting.length * times, setting.length)
-        return validate(module, Causal(), batches).loss
+        return validate(module, Causal(forms=forms), batches).loss
 
     def cells(self) -> tuple[Cell, ...]:
-        return contest.cells(self.entrants(), self.setting, self.seed, longest=self.setting.length * max(self.times))
+        longest = self.setting.length * max(self.times)
+        return contest.cells(self.entrants(), self.setting, self.seed, longest=longest, attend=self.attend)
 
     def ways(self) -> tuple[str, ...]:
         """The rows: each part, behind RoPE its scalings."""
@@ -153,7 +160,7 @@ class PositionComparison:
         )
         tables = [table.section() for table in self.tables(measured)]
         sections = contest.sections(self.parts, self.setting, self.seed, measured)
-        return page("Positions compared", contest.lead(self.setting), [section, *tables, *sections])
+        return page("Positions compared", contest.lead(self.setting, self.attend), [section, *tables, *sections])
 
 
 def last_tokens(batches: Iterator[Batch], length: int, scored: int) -> Iterator[Batch]:

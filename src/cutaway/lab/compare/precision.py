@@ -12,7 +12,7 @@ from functools import partial
 
 from cutaway.base.errors import BadInput
 from cutaway.lab.compare.alone import ask
-from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table
+from cutaway.lab.compare.comparison import Cell, Figures, Measured, Table, attention_in_words
 from cutaway.lab.compare.rounded import EIGHT, GPTQ, PROMPT, TOKENS, scheme_named
 from cutaway.lab.figures import measure_bars
 from cutaway.lab.page import Section, page
@@ -151,7 +151,7 @@ class PrecisionComparison:
                 sections.append(Section(title=title, body=f'<div class="panel">{measure_bars(rows)}</div>'))
         lead = (
             f"{self.model}, each precision in a process of its own, on {self.threads} processor "
-            f"thread{'s' * (self.threads != 1)}.",
+            f"thread{'s' * (self.threads != 1)}. {attention_in_words(self.attend)}",
             "int8 and int4: the nearest level under one scale for a tensor, a row or a group of columns; an asymmetric "
             "one has a level for zero. With gptq, columns to come make up for what each column loses. q8_0, q4_1 and "
             "q4_0 are GGUF's blocks of 32.",

@@ -25,6 +25,7 @@ from cutaway.nn.block import Block, Mixer
 from cutaway.nn.context import Context
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
+from cutaway.ops.forms import FAST, Forms
 from cutaway.train.bounds import at_least
 from cutaway.train.fit import fit
 from cutaway.train.objectives.causal import Causal
@@ -165,8 +166,8 @@ class Found:
     steps: int
 
 
-def probed(mixer: Mixer, probe: Probe, probing: Probing, seed: int) -> Found:
-    """Trains a model of this mixer on the probe, and asks it rows that it has not seen."""
+def probed(mixer: Mixer, probe: Probe, probing: Probing, seed: int, forms: Forms = FAST) -> Found:
+    """Trains a model of this mixer, running on `forms`, on the probe, and asks it rows that it has not seen."""
     make = torch.Generator().manual_seed(seed + 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -175,11 +176,12 @@ def probed(mixer: Mixer, probe: Probe, probing: Probing, seed: int) -> Found:
     schedule = Linear(steps=probing.steps, warmup=probing.steps // 10, floor=0.1)
     optimiser: Any = Scheduled(Muon(rate=probing.rate, rest=rest).build(module), schedule)
     losses: list[float] = []
-    for step in fit(module, Causal(), _batches(probe, probing.rows, make), optimiser, steps=probing.steps):
+    batches = _batches(probe, probing.rows, make)
+    for step in fit(module, Causal(forms=forms), batches, optimiser, steps=probing.steps):
         losses.append(step.loss)
         if len(losses) >= LAST and max(losses[-LAST:]) < SOLVED:
             break
-    return asked(module, probe, probing.tested, make, steps=len(losses))
+    return asked(module, probe, probing.tested, make, steps=len(losses), forms=forms)
 
 
 def _batches(probe: Probe, rows: int, make: torch.Generator) -> Iterator[Batch]:
@@ -193,10 +195,12 @@ def _batches(probe: Probe, rows: int, make: torch.Generator) -> Iterator[Batch]:
 
 
 @torch.no_grad()
-def asked(module: nn.Module, probe: Probe, rows: int, make: torch.Generator, *, steps: int = 0) -> Found:
+def asked(
+    module: nn.Module, probe: Probe, rows: int, make: torch.Generator, *, steps: int = 0, forms: Forms = FAST
+) -> Found:
     """What a module that maps ids to scores answers on fresh rows."""
     ids_BT, asked_BT, back_BT = probe.rows(rows, make)
-    scores_NV, _ = module.eval()(ids_BT.flatten(), Context.of((probe.length,) * rows))
+    scores_NV, _ = module.eval()(ids_BT.flatten(), Context.of((probe.length,) * rows, forms=forms))
     right_BT, there_BT = scores_NV.argmax(-1).view_as(ids_BT) == asked_BT, asked_BT != IGNORE
     quarter_BT = (back_BT * QUARTERS // probe.length).clamp(max=QUARTERS - 1)
     quarters = (there_BT & (quarter_BT == place) for place in range(QUARTERS))

@@ -27,6 +27,7 @@ from cutaway.nn.block import Block, Mixer, Part
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
+from cutaway.ops.forms import FAST, Forms
 from cutaway.train.bounds import at_least
 from cutaway.train.fit import fit
 from cutaway.train.loss import Objective
@@ -42,7 +43,7 @@ CLOSE = 0.01  # by how much of the whole two numbers of weights may differ and b
 FLOPS, BLOCK_SECONDS = 60e9, 0.0035  # on two cores of a server: arithmetic, and what a block takes besides at each step
 
 Adapted = tuple[Any, Objective]
-Adapt = Callable[[nn.Module, Any], Adapted]
+Adapt = Callable[[nn.Module, Any, Objective], Adapted]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +170,12 @@ def matched(
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
     """A module after its training. `loss`: of the held-out windows, nats a token. `curve`: (tokens read, mean training
-    loss since the point before)."""
+    loss since the point before). `forms`: what it ran on."""
 
     module: nn.Module
     loss: float
     curve: tuple[tuple[int, float], ...]
+    forms: Forms = FAST
 
 
 def built(model: Decoder, seed: int) -> nn.Module:
@@ -183,12 +185,14 @@ def built(model: Decoder, seed: int) -> nn.Module:
         return model.build()
 
 
-def train(module: nn.Module, text: Text, setting: Setting, seed: int, adapt: Adapt | None = None) -> Trained:
-    """Trains it on the windows of `seed`. `adapt`: (module, optimiser) -> the optimiser and the objective to use."""
+def train(
+    module: nn.Module, text: Text, setting: Setting, seed: int, adapt: Adapt | None = None, forms: Forms = FAST
+) -> Trained:
+    """Trains it on the windows of `seed`. `adapt`: (module, optimiser, objective) -> those two that are to be used.
+    `forms`: what it runs on, in training and behind it."""
     optimiser: Any = AdamW(rate=setting.rate).build(module)
-    objective: Objective = Causal()
-    if adapt is not None:
-        optimiser, objective = adapt(module, optimiser)
+    plain: Objective = Causal(forms=forms)
+    optimiser, objective = (optimiser, plain) if adapt is None else adapt(module, optimiser, plain)
     schedule = Cosine(steps=setting.steps, warmup=setting.steps // 10)
     stretch, since, curve = max(1, setting.steps // POINTS), [], []
     for step in fit(
@@ -198,5 +202,5 @@ def train(module: nn.Module, text: Text, setting: Setting, seed: int, adapt: Ada
         if step.index % stretch == 0:
             curve.append((step.index * setting.rows * setting.length, mean(since)))
             since.clear()
-    score = validate(module, Causal(), text.held(setting.windows, setting.length))
-    return Trained(module=module.eval(), loss=score.loss, curve=tuple(curve))
+    score = validate(module, plain, text.held(setting.windows, setting.length))
+    return Trained(module=module.eval(), loss=score.loss, curve=tuple(curve), forms=forms)

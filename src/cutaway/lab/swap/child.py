@@ -62,7 +62,7 @@ def main() -> None:
     language = None
     if order["do"] == "talk":
         try:
-            language = _opened(order["model"])
+            language = _opened(order["model"], order.get("attend"))
         except CutawayError as error:
             wire.say(refused=str(error))
             return
@@ -72,12 +72,14 @@ def main() -> None:
     _serve(wire, order, part, language)
 
 
-def _opened(name: str) -> Language:
-    """Raises CutawayError for what is not there, BadInput for what does not continue a text."""
+def _opened(name: str, attend: str | None) -> Language:
+    """The model, its other parts ours in their fast forms. Raises CutawayError for what is not there, BadInput for what
+    does not continue a text."""
     from cutaway.infer.language import Language
     from cutaway.infer.load import load
+    from cutaway.ops.forms import attended
 
-    language = load(name)
+    language = load(name, forms=attended(attend))
     if not (isinstance(language, Language) and language.speaks):
         raise BadInput("does not continue a text, which a part is shown in: give a decoder", source=name)
     return language

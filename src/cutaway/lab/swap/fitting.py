@@ -17,20 +17,22 @@ from cutaway.infer.language import Language
 from cutaway.lab.swap.part import Part
 from cutaway.nn.quantised import QuantisedLinear
 from cutaway.ops.blocks.dequantise import dequantise_readable
-from cutaway.ops.forms import FAST, Forms
+from cutaway.ops.forms import Forms
 from cutaway.ops.multiply.narrow import never
 
 
 def fitted(language: Language, part: Part, mine: Any) -> tuple[Language, int]:
-    """The model with the part in it, and how often a token meets it. BadInput where the model has no place for it."""
-    told: dict[str, Any] = {"source": language.source}
+    """The model with the part in it, all else as it was, and how often a token meets it. BadInput where the model has
+    no place for it."""
+    told: dict[str, Any] = {"source": language.source, "forms": language.forms}
     if part.place == "choose":
         return Language(language.module, language.tokenizer, **told, sampler=mine), 1
     if part.place in {field.name for field in fields(Forms)}:
         places = _calls(language, part.place)
         if not places:
             raise BadInput(f"never calls {part.place}: {part.name} would change nothing", source=language.source)
-        return Language(language.module, language.tokenizer, **told, forms=replace(FAST, **{part.place: mine})), places
+        told["forms"] = replace(language.forms, **{part.place: mine})
+        return Language(language.module, language.tokenizer, **told), places
     module, places = copy.deepcopy(language.module), 0
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
@@ -40,20 +42,22 @@ def fitted(language: Language, part: Part, mine: Any) -> tuple[Language, int]:
     if not places:
         raise BadInput(f"has no {part.place}: nothing to put {part.name} in the place of", source=language.source)
     # A packed model's parts hand on bfloat16 where that pays: the reader's module has weights in float32 alone.
-    return Language(module, language.tokenizer, **told, forms=replace(FAST, narrow=never)), places
+    told["forms"] = replace(language.forms, narrow=never)
+    return Language(module, language.tokenizer, **told), places
 
 
 def _calls(language: Language, place: str) -> int:
     """How often a pass over one token calls this form."""
-    calls = 0
+    calls, ours = 0, getattr(language.forms, place)
 
     def counting(*given: Any, **told: Any) -> Tensor:
         nonlocal calls
         calls += 1
-        return getattr(FAST, place)(*given, **told)
+        return ours(*given, **told)
 
+    forms = replace(language.forms, **{place: counting})
     with torch.no_grad():
-        Language(language.module, forms=replace(FAST, **{place: counting}))(torch.zeros(1, 1, dtype=torch.long))
+        Language(language.module, forms=forms)(torch.zeros(1, 1, dtype=torch.long))
     return calls
 
 
