@@ -1,16 +1,24 @@
-"""Decode and prefill of smollm2-135m: Cutaway beside transformers (and llama.cpp, where llama_cpp is installed).
+"""Decode and prefill, one stream: Cutaway beside transformers and llama.cpp (where llama_cpp is installed).
 
     python bench/decode.py [--rounds 5] [--threads 2] [--prompt 512] [--new 128]
+    python bench/decode.py --model smollm2-135m | gemma3-270m | synthetic-1.5b [--work FOLDER] [--out FILE]
 
-Every round runs every side once, so that all meet the same neighbours on the machine; figures are medians of rounds,
-ratios medians of each round's ratio. All sides hold the same weights: the shipped Q4_1 file, for transformers expanded
-by its own reader. transformers runs in float32 and in bfloat16, and the faster of each column is the one to beat.
+The first holds torch alone against transformers, on the shipped Q4_1 file; for transformers its own reader expands it,
+in float32 and in bfloat16, and the faster of each column is the one to beat. With --model our kernels (fp32 and int8
+activations) and torch are held against llama.cpp: smollm2-135m rounded to Q4_0, gemma3-270m in its own file, and a
+Qwen2 of 1.5 billion random weights in Q4_0, which no cache holds; of that, too, what share of the bandwidth of memory
+each side reaches (the bytes of all weights for every token against what torch reads of a large buffer, in each round).
+
+Every side is a process of its own (sides/answering.py) and answers when it is asked, the others asleep. Every round
+asks every side once, so that all meet the same neighbours on the machine; figures are medians of rounds, ratios medians
+of each round's ratio. llama.cpp is to be built for this machine, which is what pip does where there is a compiler
+(`pip install llama-cpp-python==0.3.36`); the table says what its library was built with.
+`--cpu` counts the processor's time in place of the clock's: with --threads 1 a guide where other work runs beside.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -21,84 +29,186 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from sides.answering import Side
+from sides.models import rounded, shipped, synthetic
 
 import cutaway
 from cutaway.cli.machine import look
-from cutaway.weights.shelf import get
+from cutaway.cli.measure import buffer_size, read_bandwidth
+from cutaway.weights.gguf.reader import read_gguf
 
-Side = Callable[[list[int], int], tuple[float, float]]  # prompt ids, new tokens -> seconds of prefill, of decoding
+TORCH, KERNELS, INT8, LLAMA = "torch", "kernels", "kernels-int8", "llama.cpp"
+LOOPS = ("transformers-float32", "transformers-bfloat16")
+LABELS = {TORCH: "cutaway (torch)", KERNELS: "cutaway (kernels)", INT8: "cutaway (kernels, int8)"}
+OURS = tuple(LABELS)
+PREFILL, DECODE, LONG, DRAWN = "prefill", "decode", "decode far in", "sampling"
+REST = 0.2  # seconds between two sides, in which the threads of the first fall asleep
 
-
-def ours(path: Path, threads: int) -> dict[str, Side]:
-    """Greedy, and drawn with temperature, top-k and top-p: what sampling costs is the ratio of the two."""
-    language = cutaway.load(path)
-
-    def run(ids: list[int], new: int, **options: float) -> tuple[float, float]:
-        start = time.perf_counter()
-        pieces = language.stream(ids, max_tokens=new, **options)
-        language_ends = []
-        for _ in pieces:
-            language_ends.append(time.perf_counter())
-        # The first piece comes with the prefill; an early end of turn shortens the answer, so rates count tokens.
-        return language_ends[0] - start, (language_ends[-1] - language_ends[0]) / (len(language_ends) - 1) * (new - 1)
-
-    def greedy(ids: list[int], new: int) -> tuple[float, float]:
-        return run(ids, new)
-
-    def drawn(ids: list[int], new: int) -> tuple[float, float]:
-        return run(ids, new, temperature=0.8, top_k=50, top_p=0.95, seed=0)
-
-    return {"cutaway": greedy, "cutaway sampling": drawn}
+Figures = dict[str, dict[str, list[float]]]  # side -> column -> tokens a second, one for each round
 
 
-def theirs(path: Path, threads: int) -> dict[str, Side]:
-    from transformers import AutoModelForCausalLM, DynamicCache
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """Tokens: of the prompt that is timed, of the one that `new` are written behind, and of a long one that `far` are
+    written behind (0: none)."""
 
-    def side(dtype: torch.dtype) -> Side:
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype).eval()
-
-        @torch.inference_mode()
-        def run(ids: list[int], new: int) -> tuple[float, float]:
-            cache = DynamicCache(config=model.config)
-            start = time.perf_counter()
-            out = model(torch.tensor([ids]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-            token = out.logits[:, -1].argmax(-1, keepdim=True)
-            first = time.perf_counter()
-            # The bare loop: generate() adds bookkeeping of its own, and would only be slower.
-            for _ in range(new - 1):
-                token = model(token, past_key_values=cache, use_cache=True).logits[:, -1].argmax(-1, keepdim=True)
-            return first - start, time.perf_counter() - first
-
-        return run
-
-    return {"transformers float32": side(torch.float32), "transformers bfloat16": side(torch.bfloat16)}
+    prompt: int = 512
+    short: int = 32
+    new: int = 128
+    long: int = 2000
+    far: int = 64
 
 
-def llama_cpp(path: Path, threads: int) -> dict[str, Side]:
-    if importlib.util.find_spec("llama_cpp") is None:
-        return {}
-    from llama_cpp import Llama
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """`side` is at least so many times as fast as `peer` (one of them, or the fastest of several) in that column, or
+    than itself in another column. `goal`: what is hoped for beyond."""
 
-    llama = Llama(str(path), n_ctx=1024, n_threads=threads, n_threads_batch=threads, n_batch=512, verbose=False)
+    side: str
+    column: str
+    least: float
+    peers: tuple[str, ...] = (LLAMA,)
+    against: str | None = None
+    goal: float | None = None
 
-    def run(ids: list[int], new: int) -> tuple[float, float]:
-        llama.reset()
-        start = time.perf_counter()
-        llama.eval(ids)
-        token = llama.sample(temp=0.0)
-        first = time.perf_counter()
-        for _ in range(new - 1):
-            llama.eval([token])
-            token = llama.sample(temp=0.0)
-        return first - start, time.perf_counter() - first
+    def ratio(self, figures: Figures) -> float | None:
+        """The median of the rounds' ratios; None where something was not measured."""
+        column = self.against or self.column
+        mine = figures.get(self.side, {}).get(self.column)
+        theirs = [figures[peer][column] for peer in self.peers if column in figures.get(peer, {})]
+        if not mine or not theirs:
+            return None
+        return statistics.median(one / max(others) for one, *others in zip(mine, *theirs, strict=True))
 
-    return {"llama.cpp Q4_1": run}
+    def __str__(self) -> str:
+        if self.against:
+            return f"{label(self.side)}: {self.column} against {self.against}"
+        return f"{self.column}: {label(self.side)} against {self.peers[0].partition('-')[0]}"
+
+
+def own(side: str, column: str, least: float) -> Claim:
+    return Claim(side=side, column=column, least=least, peers=(side,), against=DECODE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What one command measures. `seconds`: of a round, about, on two cores."""
+
+    about: str
+    file: Callable[[Path], Path]
+    sides: tuple[str, ...]
+    load: Load
+    claims: tuple[Claim, ...]
+    seconds: float
+    beyond: bool = False  # whether the weights are beyond any cache, so that bandwidth bounds all sides
+
+
+TRIALS: dict[str | None, Trial] = {
+    None: Trial(
+        about="smollm2-135m (Q4_1, as shipped)",
+        file=shipped("smollm2-135m"),
+        sides=(TORCH, *LOOPS, LLAMA),
+        load=Load(short=512, long=0),
+        claims=(
+            Claim(side=TORCH, column=DECODE, least=2.5, peers=LOOPS),
+            Claim(side=TORCH, column=PREFILL, least=1.0, peers=LOOPS),
+            own(TORCH, DRAWN, 0.95),
+        ),
+        seconds=30,
+    ),
+    "smollm2-135m": Trial(
+        about="smollm2-135m, rounded to Q4_0",
+        file=rounded("smollm2-135m", "q4_0"),
+        sides=(TORCH, KERNELS, INT8, LLAMA),
+        load=Load(),
+        claims=(
+            Claim(side=INT8, column=DECODE, least=2.5, goal=4.0),
+            Claim(side=KERNELS, column=DECODE, least=1.5),
+            Claim(side=INT8, column=PREFILL, least=2.0, goal=2.6),
+            Claim(side=KERNELS, column=PREFILL, least=1.0),
+            *(own(side, LONG, 0.6) for side in (INT8, KERNELS)),
+            *(own(side, DRAWN, 0.95) for side in (INT8, KERNELS)),
+        ),
+        seconds=35,
+    ),
+    "gemma3-270m": Trial(
+        about="gemma3-270m (Q4_K_M, as shipped)",
+        file=shipped("gemma3-270m"),
+        sides=(TORCH, KERNELS, INT8, LLAMA),
+        load=Load(),
+        claims=(
+            Claim(side=INT8, column=DECODE, least=1.5, goal=2.0),
+            Claim(side=KERNELS, column=DECODE, least=1.5, goal=2.0),
+            *(own(side, DRAWN, 0.95) for side in (INT8, KERNELS)),
+        ),
+        seconds=60,
+    ),
+    "synthetic-1.5b": Trial(
+        about="1.5 billion random weights in the shape of Qwen2.5-1.5B, Q4_0",
+        file=synthetic,
+        sides=(TORCH, KERNELS, INT8, LLAMA),
+        load=Load(prompt=128, short=16, new=32, long=0),
+        claims=(
+            Claim(side=INT8, column=DECODE, least=1.0),
+            Claim(side=KERNELS, column=DECODE, least=1.0),
+        ),
+        seconds=60,
+        beyond=True,
+    ),
+}
+
+
+def label(side: str) -> str:
+    return LABELS.get(side, side.replace("-", " "))
+
+
+def asked(side: Side, ids: list[int], load: Load) -> dict[str, float]:
+    """Every column of one side, once."""
+    before, after = side.answer(ids[: load.short], load.new)
+    found = {DECODE: (load.new - 1) / after}
+    if load.short != load.prompt:
+        before, _ = side.answer(ids[: load.prompt], 1)
+    found[PREFILL] = load.prompt / before
+    if load.long:
+        _, after = side.answer(ids[: load.long], load.far)
+        found[LONG] = (load.far - 1) / after
+    if side.name in OURS:
+        _, after = side.answer(ids[: load.short], load.new, True)
+        found[DRAWN] = (load.new - 1) / after
+    return found
+
+
+def measure(file: Path, names: list[str], load: Load, arguments: argparse.Namespace) -> tuple[Figures, list[float]]:
+    """Tokens a second of every side; then the bytes a second that memory gave in each round."""
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(1000, 40_000, (max(load.prompt, load.short, load.long),), generator=draw).tolist()
+    figures: Figures = {name: {} for name in names}
+    bandwidths, seen = [], look()
+    with ExitStack() as stack:
+        sides = []
+        for name in names:
+            log = arguments.work / f"{name}.log"
+            sides.append(side := stack.enter_context(Side(name, file, arguments.threads, log, cpu=arguments.cpu)))
+            side.answer(ids[: load.prompt], 4)  # the first run touches pages, packs weights and plans
+            print(f"warm: {label(name)}", file=sys.stderr)
+        for number in range(arguments.rounds):
+            bandwidths.append(read_bandwidth(buffer_size(seen.cache, seen.memory_free)))
+            # Another side begins each round: the one behind a side that left the caches full of its own has it harder.
+            turn = number % len(sides)
+            for side in sides[turn:] + sides[:turn]:
+                time.sleep(REST)
+                for column, rate in asked(side, ids, load).items():
+                    figures[side.name].setdefault(column, []).append(rate)
+            print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
+    return figures, bandwidths
 
 
 def first_token(threads: int) -> float:
@@ -117,65 +227,74 @@ def first_token(threads: int) -> float:
     return seconds
 
 
-def measure(rounds: int, threads: int, prompt: int, new: int) -> dict[str, dict[str, list[float]]]:
-    path = get("smollm2-135m")
-    sides = {**ours(path, threads), **theirs(path, threads), **llama_cpp(path, threads)}
-    ids = torch.randint(1000, 40_000, (prompt,), generator=torch.Generator().manual_seed(0)).tolist()
-    figures: dict[str, dict[str, list[float]]] = {name: {"prefill": [], "decode": []} for name in sides}
-    for name, side in sides.items():
-        side(ids[:32], 4)  # the first run touches pages and plans
-        print(f"warm: {name}", file=sys.stderr)
-    names = list(sides)
-    for index in range(rounds):
-        # Another side begins each round: the one behind a side that left the caches full of its own has it harder.
-        for name in names[index % len(names) :] + names[: index % len(names)]:
-            gc.collect()
-            before, after = sides[name](ids, new)
-            figures[name]["prefill"].append(prompt / before)
-            figures[name]["decode"].append((new - 1) / after)
-        print(f"round {index + 1} of {rounds}", file=sys.stderr)
-    return figures
+def shares(figures: Figures, bandwidths: list[float], size: int) -> dict[str, float]:
+    """How much of the bandwidth each side reaches that reads `size` bytes for a token."""
+    return {
+        name: statistics.median(size * rate / most for rate, most in zip(columns[DECODE], bandwidths, strict=True))
+        for name, columns in figures.items()
+    }
 
 
-def ratio(figures: dict[str, dict[str, list[float]]], column: str, name: str, peers: list[str]) -> float:
-    """The median over the rounds of `name` against the fastest of the peers in that round."""
-    rounds = zip(figures[name][column], *(figures[peer][column] for peer in peers), strict=True)
-    return statistics.median(mine / max(others) for mine, *others in rounds)
-
-
-def report(figures: dict[str, dict[str, list[float]]], waits: list[float], arguments: argparse.Namespace) -> str:
+def report(
+    trial: Trial, figures: Figures, bandwidths: list[float], waits: list[float], arguments: argparse.Namespace
+) -> str:
     """The table and what it says, as Markdown."""
     packages = [name for name in ("torch", "transformers", "llama-cpp-python") if _version(name)]
+    load, size = arguments.load, weight_bytes(arguments.file)
+    clock = "; processor time, not the clock's" if arguments.cpu else ""
     lines = [
         f"# Decode and prefill, {date.today()}",
         "",
-        f"`python bench/decode.py --rounds {arguments.rounds} --threads {arguments.threads}`; "
-        f"{look().processor}, {arguments.threads} threads, {platform.system()}; Python {platform.python_version()}, "
+        f"`python bench/decode.py {' '.join(arguments.said)}`; {look().processor}, {arguments.threads} threads, "
+        f"{platform.system()}; Python {platform.python_version()}, "
         + ", ".join(f"{name} {_version(name)}" for name in packages)
         + f", cutaway {cutaway.__version__}.",
-        f"smollm2-135m (Q4_1), prompt {arguments.prompt}, {arguments.new} new tokens, batch 1; tokens/s, median "
-        f"(lowest to highest) of {arguments.rounds} rounds.",
-        "",
-        "| side | prefill | decode |",
-        "|---|---|---|",
+        f"{trial.about}, {size / 1e6:.0f} MB of weights; one stream; tokens/s, median (lowest to highest) of "
+        f"{arguments.rounds} rounds{clock}. Prefill: {load.prompt} tokens. Decode: {load.new} behind {load.short}"
+        + (f"; far in: {load.far} behind {load.long}" if load.long else "")
+        + ". Sampling: temperature, top-k and top-p.",
     ]
-    for name, columns in figures.items():
-        cells = [
-            f"{statistics.median(columns[c]):.0f} ({min(columns[c]):.0f} to {max(columns[c]):.0f})"
-            for c in ("prefill", "decode")
-        ]
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
-    peers = [name for name in figures if name.startswith("transformers")]
-    lines += [
-        "",
-        f"- decode against transformers: {ratio(figures, 'decode', 'cutaway', peers):.2f}x",
-        f"- prefill against transformers: {ratio(figures, 'prefill', 'cutaway', peers):.2f}x",
-        f"- sampling against greedy: {ratio(figures, 'decode', 'cutaway sampling', ['cutaway']):.2f}x",
-        f"- `cutaway generate` to its first token: {statistics.median(waits):.1f} s",
-    ]
-    if "llama.cpp Q4_1" in figures:
-        lines.append(f"- decode against llama.cpp Q4_1: {ratio(figures, 'decode', 'cutaway', ['llama.cpp Q4_1']):.2f}x")
+    if LLAMA in figures:
+        lines.append(f"llama.cpp: {system_info()}.")
+    columns = [one for one in (DECODE, PREFILL, LONG, DRAWN) if any(one in found for found in figures.values())]
+    lines += ["", f"| side | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    for name, found in figures.items():
+        lines.append(f"| {label(name)} | " + " | ".join(cell(found.get(column)) for column in columns) + " |")
+    lines += ["", "| ratio | found | at least | goal | |", "|---|---|---|---|---|"]
+    for claim in trial.claims:
+        ratio = claim.ratio(figures)
+        if ratio is not None:
+            goal = "" if claim.goal is None else f"{claim.goal:g}x"
+            held = "holds" if ratio >= claim.least else "falls short"
+            lines.append(f"| {claim} | {ratio:.2f}x | {claim.least:g}x | {goal} | {held} |")
+    if trial.beyond:
+        told = ", ".join(f"{label(name)} {share:.0%}" for name, share in shares(figures, bandwidths, size).items())
+        rate = statistics.median(bandwidths)
+        lines += ["", f"Of the {rate / 1e9:.1f} GB/s that memory is read at, decoding reaches: {told}."]
+    if waits:
+        lines += ["", f"`cutaway generate` to its first token: {statistics.median(waits):.1f} s"]
     return "\n".join(lines) + "\n"
+
+
+def cell(rates: list[float] | None) -> str:
+    if not rates:
+        return ""
+    digits = 0 if statistics.median(rates) >= 100 else 1
+    return f"{statistics.median(rates):.{digits}f} ({min(rates):.{digits}f} to {max(rates):.{digits}f})"
+
+
+def weight_bytes(file: Path) -> int:
+    """Bytes of a file's matrices: what a token reads where the token table is the head, as in all of these."""
+    return sum(tensor.bytes for tensor in read_gguf(file).tensors.values() if len(tensor.shape) == 2)
+
+
+def system_info() -> str:
+    """What llama.cpp's library was built with, as it says itself."""
+    import llama_cpp
+
+    told = llama_cpp.llama_print_system_info().decode()
+    found = [one.strip() for one in told.partition("CPU :")[2].split("|")]
+    return ", ".join(one.removesuffix(" = 1") for one in found if one.endswith("= 1")) or told.strip()
 
 
 def _version(package: str) -> str | None:
@@ -185,26 +304,59 @@ def _version(package: str) -> str | None:
         return None
 
 
-def main() -> None:
+def without(given: list[str], *paths: str) -> list[str]:
+    """A command's words without the options that name a place on this machine."""
+    kept: list[str] = []
+    for before, word in zip(["", *given], given, strict=False):
+        if before not in paths and word.partition("=")[0] not in paths:
+            kept.append(word)
+    return kept
+
+
+def read_arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=[name for name in TRIALS if name], help="kernels against llama.cpp")
+    parser.add_argument("--sides", help="which, with commas between: of torch, kernels, kernels-int8, llama.cpp, "
+                        "transformers-float32, transformers-bfloat16")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--new", type=int, default=128)
+    for name in Load.__dataclass_fields__:
+        parser.add_argument(f"--{name}", type=int, help="tokens")
+    parser.add_argument("--cpu", action="store_true", help="count the processor's time")
+    parser.add_argument("--work", type=Path, default=Path("decode-bench"), help="a folder for weights and logs")
     parser.add_argument("--out", type=Path, help="write the table here (Markdown), raw numbers beside it (JSON)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
+    arguments.said = without(given, "--work", "--out")
+    told = {name: getattr(arguments, name) for name in Load.__dataclass_fields__}
+    plain = vars(TRIALS[arguments.model].load) | {name: value for name, value in told.items() if value is not None}
+    if arguments.model is None:
+        plain["short"] = arguments.short or plain["prompt"]
+    arguments.load = Load(**plain)
+    arguments.work = arguments.work.resolve()
+    return arguments
+
+
+def main() -> None:
+    arguments = read_arguments(sys.argv[1:])
+    trial = TRIALS[arguments.model]
+    arguments.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
-    figures = measure(arguments.rounds, arguments.threads, arguments.prompt, arguments.new)
-    waits = [first_token(arguments.threads) for _ in range(3)]
-    text = report(figures, waits, arguments)
+    names = arguments.sides.split(",") if arguments.sides else list(trial.sides)
+    if importlib.util.find_spec("llama_cpp") is None and not arguments.sides:
+        names.remove(LLAMA)
+    print(f"about {1 + arguments.rounds * trial.seconds / 60:.0f} minutes on two cores", file=sys.stderr)
+    arguments.file = trial.file(arguments.work)
+    figures, bandwidths = measure(arguments.file, names, arguments.load, arguments)
+    waits = [] if arguments.model else [first_token(arguments.threads) for _ in range(3)]
+    text = report(trial, figures, bandwidths, waits, arguments)
     table = Table("side", "prefill tokens/s", "decode tokens/s")
     for name, columns in figures.items():
-        table.add_row(name, *(f"{statistics.median(columns[column]):.0f}" for column in ("prefill", "decode")))
+        table.add_row(label(name), *(f"{statistics.median(columns[column]):.0f}" for column in (PREFILL, DECODE)))
     Console(stderr=True).print(table)
     print(text)
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")
-        raw = {"figures": figures, "first_token": waits}
+        raw = {"figures": figures, "bandwidth": bandwidths, "first_token": waits}
         arguments.out.with_suffix(".json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 

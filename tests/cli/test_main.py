@@ -81,6 +81,9 @@ def test_every_command_that_runs_a_model_lets_its_attention_be_chosen():
     compared = commands["compare"].real().commands
     for one in (*(commands[name].real() for name in OPENING), *(compared[name] for name in COMPARING)):
         assert "--attend" in {option for parameter in one.params for option in parameter.opts}, one.name
+    for name in ("chat", "generate", "logits", "serve", "profile"):
+        params = commands[name].real().params
+        assert "--activations" in {option for parameter in params for option in parameter.opts}, name
 
 
 def test_version(capsys):

@@ -11,7 +11,7 @@ from cutaway.base.errors import BadInput
 from cutaway.cli import opening
 from cutaway.cli.opening import open_language, read_text
 from cutaway.ops.choice import ATTEND
-from cutaway.ops.forms import FAST
+from cutaway.ops.forms import NAMED, attending
 
 
 def test_a_short_name_is_fetched_before_it_is_opened(monkeypatch, tmp_path):
@@ -29,7 +29,7 @@ def test_a_short_name_is_fetched_before_it_is_opened(monkeypatch, tmp_path):
     open_language(context, "owner/name")  # type: ignore[arg-type]
     (tmp_path / "minilm").mkdir()
     open_language(context, "minilm")  # type: ignore[arg-type]
-    nothing = {"dtype": None, "device": None, "forms": FAST, "weights": None, "cache": None}
+    nothing = {"dtype": None, "device": None, "forms": attending(), "weights": None, "cache": None}
     assert done == [
         ("fetched", "smollm2-135m"),
         ("smollm2-135m", {**nothing, "device": "cpu"}),
@@ -50,7 +50,13 @@ def test_the_attention_asked_for_is_the_one_it_runs_on(monkeypatch):
         if choice.lacks() is not None:
             continue
         language = open_language(SimpleNamespace(meta={}), "owner/name", attend=name)  # type: ignore[arg-type]
-        assert language.forms == replace(FAST, attend=choice.form, attend_blocks=choice.blocks)
+        assert language.forms == replace(attending(), attend=choice.form, attend_blocks=choice.blocks)
+
+
+def test_the_activations_asked_for_are_those_that_it_multiplies_by(monkeypatch):
+    monkeypatch.setattr(loading, "load", lambda name, *, forms, **options: SimpleNamespace(speaks=True, forms=forms))
+    language = open_language(SimpleNamespace(meta={}), "owner/name", activations="int8")  # type: ignore[arg-type]
+    assert language.forms == NAMED["kernels-int8"]
 
 
 def test_an_encoder_will_do_where_nothing_is_to_be_written(monkeypatch, tmp_path):

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from cutaway.base.errors import BadInput
-from cutaway.cli.options import KINDS, AttendName, CacheName, changed, in_words
+from cutaway.cli.options import KINDS, ActivationsName, AttendName, CacheName, changed, in_words
 from cutaway.infer.decoding import Decoding
 
 
@@ -47,6 +47,12 @@ def test_the_attentions_offered_are_those_of_the_table():
     from cutaway.ops.choice import ATTEND
 
     assert set(get_args(AttendName)) == set(ATTEND)
+
+
+def test_the_activations_offered_are_those_of_the_forms():
+    from cutaway.ops.forms import ACTIVATIONS
+
+    assert get_args(ActivationsName) == ACTIVATIONS
 
 
 def test_a_cache_is_named_as_it_is_made():

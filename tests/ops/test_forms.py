@@ -7,7 +7,7 @@ import pytest
 
 from cutaway.base.errors import BadInput
 from cutaway.ops.choice import ATTEND
-from cutaway.ops.forms import FAST, READABLE, Forms, named
+from cutaway.ops.forms import ACTIVATIONS, FAST, NAMED, READABLE, Forms, attending, named
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Forms) if field.name != "absorb"])  # a rule for both
@@ -34,3 +34,19 @@ def test_forms_by_name():
 def test_an_unknown_name_is_refused_with_the_nearest(wrong, hint):
     with pytest.raises(BadInput, match=hint):
         named(**wrong)
+
+
+def test_activations_in_int8_ask_for_kernels_that_round_whatever_the_environment_says(monkeypatch):
+    for value in ("", "off", "on"):
+        monkeypatch.setenv("CUTAWAY_KERNELS", value)
+        assert attending(None, "int8") == NAMED["kernels-int8"]
+        assert {attending(None, "float"), attending(None, None)} == {attending()}
+    assert attending("tiled", "int8") == replace(
+        attending("tiled"), multiply=NAMED["kernels-int8"].multiply, narrow=NAMED["kernels-int8"].narrow
+    )
+
+
+def test_activations_of_an_unknown_name_are_refused():
+    with pytest.raises(BadInput, match=r'activations: no activations "int9"; did you mean "int8"\?: float, int8'):
+        attending(None, "int9")
+    assert ACTIVATIONS == ("float", "int8")

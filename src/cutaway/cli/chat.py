@@ -17,6 +17,7 @@ from cutaway.cli.constraint import Choice, Grammar, JsonSchema, Regex, constrain
 from cutaway.cli.leaving import Leave, check_leave, held_by
 from cutaway.cli.opening import Device, Dtype, ModelName, open_language
 from cutaway.cli.options import (
+    Activations,
     Attend,
     Cache,
     MaxTokens,
@@ -64,6 +65,7 @@ def chat(
     device: Device = None,
     dtype: Dtype = None,
     attend: Attend = None,
+    activations: Activations = None,
     weights: Weights = None,
     cache: Cache = None,
     leave: Leave = None,
@@ -89,7 +91,8 @@ def chat(
     decoding = changed(decoding, " ".join(more or ()))
     check_leave(leave)
     held = constraint_of(json_schema, regex, choice, grammar)
-    language = open_language(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
+    told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    language = open_language(context, model, activations=activations, **told)
     if language.tokenizer is None or language.tokenizer.template is None:
         raise BadInput(f'not a chat model: it has no chat template; try: cutaway generate {model} "TEXT"', source=model)
     Conversation(language, decoding, system, leave=leave, **held).run(by_hand=sys.stdin.isatty())

@@ -15,6 +15,7 @@ from cutaway.cli.constraint import Choice, Grammar, JsonSchema, Regex, constrain
 from cutaway.cli.leaving import Leave, check_leave, held_by
 from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_model, read_text
 from cutaway.cli.options import (
+    Activations,
     Attend,
     Cache,
     MaxTokens,
@@ -60,6 +61,7 @@ def generate(
     device: Device = None,
     dtype: Dtype = None,
     attend: Attend = None,
+    activations: Activations = None,
     weights: Weights = None,
     cache: Cache = None,
     speculate: Speculate = None,
@@ -89,7 +91,8 @@ def generate(
     check_leave(leave, speculate)
     held = constraint_of(json_schema, regex, choice, grammar)
     text = read_text(prompt)
-    language = open_model(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
+    told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    language = open_model(context, model, activations=activations, **told)
     from cutaway.infer.seq2seq import Seq2Seq
 
     if isinstance(language, Seq2Seq):

@@ -13,7 +13,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.cli.console import Column, say, show_json, show_table
 from cutaway.cli.opening import Device, Dtype, ModelName, PromptText, open_language, read_text
-from cutaway.cli.options import Attend, Cache, Weights
+from cutaway.cli.options import Activations, Attend, Cache, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,7 @@ def logits(
     device: Device = None,
     dtype: Dtype = None,
     attend: Attend = None,
+    activations: Activations = None,
     weights: Weights = None,
     cache: Cache = None,
 ) -> None:
@@ -41,7 +42,8 @@ def logits(
     Logprobs are natural logarithms; the entropy says how undecided the model is, in bits.
     """
     text = read_text(prompt)
-    language = open_language(context, model, dtype=dtype, device=device, attend=attend, weights=weights, cache=cache)
+    told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    language = open_language(context, model, activations=activations, **told)
     ids = language.encode([{"role": "user", "content": text}] if chat else text)
     logprobs_V = _next_logprobs(language, ids)
     best = logprobs_V.topk(min(top, logprobs_V.numel()))

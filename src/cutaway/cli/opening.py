@@ -45,14 +45,16 @@ def open_language(
     attend: str | None = None,
     weights: str | None = None,
     cache: str | None = None,
+    activations: str | None = None,
 ) -> Language:
     """Open `model` with the threads asked for. A short name that is missing is fetched first, with a remark.
 
     `mute`: a model that writes no text (an encoder) will do. Raises BadInput for one where it will not. `attend`: a
-    name in `ops.choice.ATTEND`. `weights`, `cache`: as `infer.load.load` takes them.
+    name in `ops.choice.ATTEND`; `activations`: one in `ops.forms.ACTIVATIONS`. `weights`, `cache`: as `infer.load.load`
+    takes them.
     """
     told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
-    language = open_model(context, model, mute=mute, **told)
+    language = open_model(context, model, mute=mute, activations=activations, **told)
     from cutaway.infer.seq2seq import Seq2Seq
 
     if isinstance(language, Seq2Seq):
@@ -71,6 +73,7 @@ def open_model(
     attend: str | None = None,
     weights: str | None = None,
     cache: str | None = None,
+    activations: str | None = None,
 ) -> Language | Seq2Seq:
     """As `open_language`, an encoder-decoder too."""
     if weights is not None:
@@ -87,7 +90,7 @@ def open_model(
         from cutaway.infer.seq2seq import Seq2Seq
         from cutaway.ops.forms import attending
 
-        forms = attending(attend)
+        forms = attending(attend, activations)
         language = load(model, dtype=dtype, device=device, forms=forms, weights=weights, cache=cache)
     if not (mute or isinstance(language, Seq2Seq) or language.speaks):
         raise BadInput(MUTE, source=model)

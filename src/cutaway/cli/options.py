@@ -47,6 +47,16 @@ Cache = Annotated[CacheName | None, typer.Option("--cache", help="Keep keys and 
 AttendName = Literal["naive", "tiled", "sdpa", "triton"]  # those of `ops.choice.ATTEND`, which imports torch
 Attend = Annotated[AttendName | None, typer.Option("--attend", help="How attention is computed; sdpa is the fastest.")]
 
+ActivationsName = Literal["float", "int8"]  # those of `ops.forms.ACTIVATIONS`, which imports torch
+Activations = Annotated[
+    ActivationsName | None,
+    typer.Option(
+        "--activations",
+        help="What quantised weights are multiplied by, on our kernels: int8 is up to twice as fast and rounds, as "
+        "llama.cpp does; a near tie may fall the other way.",
+    ),
+]
+
 
 def _yes(text: str) -> bool:
     return {"yes": True, "true": True, "on": True, "no": False, "false": False}[text.lower()]

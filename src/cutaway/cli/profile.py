@@ -14,7 +14,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.cli.console import Column, messages, results, safe, say, show_json, show_table
 from cutaway.cli.opening import Device, Dtype, ModelName, open_language
-from cutaway.cli.options import Attend
+from cutaway.cli.options import Activations, Attend
 
 if TYPE_CHECKING:
     from cutaway.infer.language import Language
@@ -33,6 +33,7 @@ def profile(
     dtype: Dtype = None,
     device: Device = None,
     attend: Attend = None,
+    activations: Activations = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, in plain units.")] = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", dir_okay=False, help="Write one self-contained page.")
@@ -44,7 +45,7 @@ def profile(
     the speed at which this machine does that (`cutaway doctor` measures it too).
     """
     counts = _counts(streams)
-    language = open_language(context, model, dtype=dtype, device=device, attend=attend)
+    language = open_language(context, model, dtype=dtype, device=device, attend=attend, activations=activations)
     _check_length(language, prompt, new, max(counts))
     found = measured(model, language, prompt, new, counts)
     if html is not None:

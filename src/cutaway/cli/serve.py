@@ -15,7 +15,7 @@ import typer
 from cutaway.base.errors import BadInput, MissingExtra
 from cutaway.cli import console
 from cutaway.cli.opening import Device, Dtype, open_model
-from cutaway.cli.options import Attend, Cache, Weights
+from cutaway.cli.options import Activations, Attend, Cache, Weights
 from cutaway.cli.speculation import OPTION, Speculate, check_speculate, proposer_of
 from cutaway.weights.shelf import SHELF
 
@@ -73,6 +73,7 @@ def serve(
     device: Device = None,
     dtype: Dtype = None,
     attend: Attend = None,
+    activations: Activations = None,
     weights: Weights = None,
     cache: Cache = None,
     speculate: Speculate = None,
@@ -113,8 +114,8 @@ def serve(
 
         opened, proposer = [], proposer_of(context, speculate)
         for name, model in named:
-            told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights}
-            language = open_model(context, model, mute=True, **told)
+            told = {"dtype": dtype, "device": device, "attend": attend, "activations": activations}
+            language = open_model(context, model, mute=True, weights=weights, **told)
             if isinstance(language, Language) and language.speaks:
                 language.kept = kept_named(cache)
             opened.append(_served(name, model, language, limits, bounds, deterministic, proposer))

@@ -26,10 +26,10 @@ from cutaway.weights.saving import write_folder
 def save(language: Language | Seq2Seq, path: str | os.PathLike[str], quant: str | None = None) -> Path:
     """Writes the model and its tokenizer; returns the path. What was there before stays until the new is whole.
 
-    A path that ends in .gguf becomes a file for llama.cpp: `quant` "f16" (if None), "q8_0" or "q4_0". Any other becomes
-    a folder for transformers, in the precision that the model has here; packed weights are expanded to float32. An
-    encoder without a head is also a folder for sentence-transformers. Raises BadInput where no architecture that other
-    programs know has the model's shape, or where the path cannot be written.
+    A path that ends in .gguf becomes a file for llama.cpp: `quant` "f16" (if None), "q8_0", "q5_1", "q5_0", "q4_1" or
+    "q4_0". Any other becomes a folder for transformers, in the precision that the model has here; packed weights are
+    expanded to float32. An encoder without a head is also a folder for sentence-transformers. Raises BadInput where no
+    architecture that other programs know has the model's shape, or where the path cannot be written.
     """
     path = expand(path)
     try:

@@ -85,6 +85,9 @@ READABLE = Forms(
     narrow=never,
 )
 
+ACTIVATIONS = ("float", "int8")
+"""What multiplies quantised weights, by name: rows as they come, or rounded to int8 in groups of 32 columns."""
+
 # The names by which a command line or a file chooses forms. All but "readable" differ from "fast" only where quantised
 # weights are multiplied: "exact" rounds nothing, "bfloat16" more; "kernels" are our own C++ (ops/cpu), which round
 # nothing either, "kernels-int8" the same with activations in int8.
@@ -100,10 +103,16 @@ NAMED: Mapping[str, Forms] = MappingProxyType(
 )
 
 
-def attending(name: str | None = None) -> Forms:
+def attending(name: str | None = None, activations: str | None = None) -> Forms:
     """The forms that answer a person: the fast ones, our own kernels for quantised weights where CUTAWAY_KERNELS asks
     for them (compiling takes half a minute, once), and the attention of a name, by the rule of `choose_attend`, which
-    says what it raises. BadInput where CUTAWAY_KERNELS is no name that there is."""
+    says what it raises. `activations`: "int8" asks for the kernels that round them; None and "float" round nothing.
+    BadInput where either, or CUTAWAY_KERNELS, is no name that there is."""
+    if activations not in (None, *ACTIVATIONS):
+        said = f'no activations "{activations}"{did_you_mean(activations, ACTIVATIONS)}: {", ".join(ACTIVATIONS)}'
+        raise BadInput(said, field="activations")
+    if activations == "int8":
+        return replace(attended(name), multiply=multiply_kernels_int8, narrow=never)
     kernels = {"multiply": multiply_kernels, "narrow": narrow_kernels} if asked_for() else {}
     return replace(attended(name), **kernels)
 

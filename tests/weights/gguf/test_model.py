@@ -21,6 +21,9 @@ from cutaway.nn.feedforward import Gated, Plain
 from cutaway.nn.norms import LayerNorm, RMSNorm
 from cutaway.nn.positions import Learned, Rope
 from cutaway.nn.rope_scaling import LinearScaling, Llama3Scaling, Yarn
+from cutaway.ops.blocks.dequantise import dequantise
+from cutaway.ops.blocks.format import FORMATS
+from cutaway.ops.blocks.quantise import quantise
 from cutaway.ops.forms import READABLE
 from cutaway.weights.architectures.table import home_of
 from cutaway.weights.gguf.export import write_model
@@ -184,6 +187,28 @@ def test_blocks_that_are_already_in_the_form_asked_for_are_copied_bit_for_bit(tm
     first, second = (read_gguf(tmp_path / name).tensors for name in ("a.gguf", "b.gguf"))
     assert first.keys() == second.keys()
     assert all(bytes(first[name].data) == bytes(second[name].data) for name in first)
+
+
+@pytest.mark.parametrize("quant", ["q4_1", "q5_0", "q5_1"])
+def test_every_other_form_that_is_written_is_the_one_that_is_read(quant, tmp_path):
+    module = build(LLAMA)
+    write_model(module, None, tmp_path / "x.gguf", quant)
+    tensors = read_gguf(tmp_path / "x.gguf").tensors
+    assert {one.format for one in tensors.values() if one.name.startswith("blk.") and len(one.shape) == 2} == {quant}
+    assert tensors["token_embd.weight"].format == "q8_0"
+    back, _ = read_model(tmp_path / "x.gguf")
+    weight = module.blocks[1].feed.down.weight.detach()
+    expected = dequantise(quantise(weight, FORMATS[quant]), FORMATS[quant])
+    assert torch.equal(plain(held(back, "blocks.1.feed.down.weight")), expected)
+
+
+def test_a_file_that_says_it_has_no_vocabulary_has_no_tokenizer(tmp_path):
+    write_model(build(LLAMA), None, tmp_path / "x.gguf", "q8_0")
+
+    def told(metadata, tensors):
+        metadata["tokenizer.ggml.model"] = "no_vocab"  # as llama.cpp wants to be told
+
+    assert read_model(rewrite(tmp_path / "x.gguf", told))[1] is None
 
 
 def rewrite(path: Path, change) -> Path:

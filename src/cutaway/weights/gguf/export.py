@@ -30,7 +30,7 @@ from cutaway.weights.gguf.writer import write_gguf
 from cutaway.weights.parameters import held, plain
 
 # What a person may ask for, and llama.cpp's number for it (`general.file_type`).
-QUANTS = {"f16": 1, "q8_0": 7, "q4_0": 2}
+QUANTS = {"f16": 1, "q8_0": 7, "q5_1": 9, "q5_0": 8, "q4_1": 3, "q4_0": 2}
 
 Entry = tuple[str, tuple[int, ...], str, Callable[[], np.ndarray]]
 
@@ -38,9 +38,9 @@ Entry = tuple[str, tuple[int, ...], str, Callable[[], np.ndarray]]
 def write_model(module: Model, tokenizer: Tokenizer | None, path: str | Path, quant: str) -> None:
     """Writes `path` whole or not at all, one tensor in memory at a time.
 
-    `quant`: the form of matrices, a key of `QUANTS`. Vectors stay float32; the token table of a q4_0 file is q8_0,
-    since it is also the head, which suffers most; a matrix whose rows are no whole number of blocks is f16. Raises
-    BadInput where llama.cpp knows no architecture of this shape.
+    `quant`: the form of matrices, a key of `QUANTS`. Vectors stay float32; the token table of a quantised file is
+    q8_0, since it is also the head, which suffers most; a matrix whose rows are no whole number of blocks is f16.
+    Raises BadInput where llama.cpp knows no architecture of this shape.
     """
     if not isinstance(module, DecoderModel):
         raise BadInput("only decoders are written as GGUF here", source=path)

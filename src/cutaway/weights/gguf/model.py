@@ -27,6 +27,7 @@ from cutaway.weights.gguf.config import ROPE_FREQUENCIES, architecture_named, ll
 from cutaway.weights.gguf.file import GgufFile, GgufTensor
 from cutaway.weights.gguf.reader import read_gguf
 
+NO_TOKENIZER = "no_vocab"  # what llama.cpp says where there is none
 PLAIN = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "f64": torch.float64}
 
 
@@ -44,7 +45,7 @@ def read_model(
     spec = read_spec(file, architecture)
     module = assemble(spec, GgufSource(file, architecture, spec), wanted, device)
     assert isinstance(module, DecoderModel)  # llama.cpp's encoders are not read here
-    has_tokenizer = "tokenizer.ggml.model" in file.metadata
+    has_tokenizer = file.metadata.get("tokenizer.ggml.model", NO_TOKENIZER) != NO_TOKENIZER
     return module, Tokenizer.from_gguf(file.metadata, source=path) if has_tokenizer else None
 
 
