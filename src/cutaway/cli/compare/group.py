@@ -12,6 +12,7 @@ from cutaway.cli.compare.attention import attention
 from cutaway.cli.compare.exits import exits
 from cutaway.cli.compare.experts import experts
 from cutaway.cli.compare.length import length
+from cutaway.cli.compare.matmul import matmul
 from cutaway.cli.compare.measuring import HELP
 from cutaway.cli.compare.norms import norms
 from cutaway.cli.compare.positions import positions
@@ -38,4 +39,5 @@ app.command(context_settings=HELP)(experts)
 app.command(context_settings=HELP)(exits)
 app.command(context_settings=HELP)(length)
 app.command(context_settings=HELP)(precision)
+app.command(context_settings=HELP)(matmul)
 app.command(context_settings=HELP)(tokenizers)

@@ -12,6 +12,7 @@ from cutaway.lab.compare.attention import AttentionComparison
 from cutaway.lab.compare.attention_training import AttentionTraining
 from cutaway.lab.compare.experts import ExpertComparison
 from cutaway.lab.compare.length import LengthComparison
+from cutaway.lab.compare.matmul import MatmulComparison
 from cutaway.lab.compare.norms import Deep, NormComparison
 from cutaway.lab.compare.positions import PositionComparison
 from cutaway.lab.compare.precision import PrecisionComparison
@@ -24,6 +25,7 @@ COMPARISONS = (
     ActivationComparison,
     ExpertComparison,
     LengthComparison,
+    MatmulComparison,
     NormComparison,
     PositionComparison,
     PrecisionComparison,
