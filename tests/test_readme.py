@@ -50,6 +50,32 @@ def pages(root: Path) -> list[Path]:
     return [*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]
 
 
+def excerpts(text: str, name: str) -> list[tuple[str, str, str]]:
+    """Where, file and text of the fenced blocks whose info string is a language and `from FILE`: lines of that file."""
+    found, source, start, lines = [], "", 0, []
+    for number, line in enumerate(text.splitlines(), 1):
+        fence = FENCE.match(line)
+        if fence and start:
+            if source:
+                found.append((f"{name}:{start}", source, "\n".join(lines) + "\n"))
+            source, start, lines = "", 0, []
+        elif fence:
+            words = fence["info"].split()
+            source, start, lines = words[2] if words[1:2] == ["from"] and len(words) == 3 else "", number, []
+        else:
+            lines.append(line)
+    return found
+
+
+def strayed(root: Path, name: str, text: str) -> list[str]:
+    """Excerpts that are no longer what stands in their file, line for line."""
+    return [
+        f"{where}: {source} has no such lines"
+        for where, source, lines in excerpts(text, name)
+        if f"\n{lines}" not in "\n" + (root / source).read_text(encoding="utf-8")
+    ]
+
+
 def all_examples(root: Path) -> list[Example]:
     return [
         one
@@ -86,6 +112,22 @@ def dead_links(path: Path) -> list[str]:
 def test_every_link_to_a_file_leads_somewhere():
     dead = [link for path in pages(ROOT) for link in dead_links(path)]
     assert not dead, "\n".join(dead)
+
+
+def test_every_excerpt_is_what_stands_in_its_file():
+    faults = [
+        fault
+        for path in pages(ROOT)
+        for fault in strayed(ROOT, path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_an_excerpt_that_strayed_is_seen(tmp_path):
+    (tmp_path / "x.cpp").write_text("int a;\n    int b;\nint c;\n", encoding="utf-8")
+    page = "Text.\n```cpp from x.cpp\n    int b;\nint c;\n```\n```sh run\ntrue\n```\n```cpp from x.cpp\nint b;\n```\n"
+    assert [where for where, _, _ in excerpts(page, "y.md")] == ["y.md:2", "y.md:9"]
+    assert strayed(tmp_path, "y.md", page) == ["y.md:9: x.cpp has no such lines"]
 
 
 def tree_rooms(text: str) -> set[str]:
