@@ -15,7 +15,7 @@ quantisation q4_0 q4_1 q5_0 q5_1 q8_0 q4_k q5_k q6_k k-quants gguf chat-template
 mla absorbed nsa block-sparse streamingllm sinks alibi moe experts routers balancing flash-attention online-softmax
 sgd adamw muon lion adafactor schedules z-loss span-corruption mlm bpe wordpiece unigram zero fsdp tensor-parallel
 pipeline-parallel ring-all-reduce gradient-checkpointing mixed-precision loss-scaling speculative
-prompt-lookup early-exit
+prompt-lookup early-exit roofline bandwidth cpu-kernels simd int8-activations
 """
 
 

@@ -16,6 +16,7 @@ from cutaway.lab.explain.experts import MIXTURES
 from cutaway.lab.explain.explanation import Explanation
 from cutaway.lab.explain.feedforward import FEEDS
 from cutaway.lab.explain.generation import GENERATION
+from cutaway.lab.explain.kernels import KERNEL_ENTRIES
 from cutaway.lab.explain.memory import MEMORY
 from cutaway.lab.explain.norms import NORMS
 from cutaway.lab.explain.objectives import OBJECTIVES
@@ -37,7 +38,7 @@ FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "experts": MIXTURES,
     "norms": NORMS,
     "writing an answer": (*DECODING, *GENERATION, *SPECULATION),
-    "weights": QUANTISATION,
+    "weights": (*QUANTISATION, *KERNEL_ENTRIES),
     "what is learned": OBJECTIVES,
     "how weights move": OPTIMISERS,
     "training in less memory": MEMORY,
