@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -66,6 +68,19 @@ def test_keys_of_which_a_part_lies_apart(kernels, dtype, heads, kv_heads):
     assert store.key_width == 128
     close(numbers(18, heads, 128) * 2, store, ragged(), scale=0.1)
     close(numbers(18, heads, 128) * 2, store, ragged(), scale=0.1, window=50)
+
+
+@pytest.mark.parametrize("sinks", [1, 4, 20, 300])
+def test_sinks_are_looked_at_from_elsewhere(kernels, sinks):
+    """Scores with the first keys are those of other queries, also where these fill more than a span."""
+    torch.manual_seed(sinks)
+    store, q, far = stored(torch.float32, 1100, 2, 32, 32, [0, 320, 840, 844]), numbers(18, 6, 32), numbers(18, 6, 32)
+    told = {"scale": 0.3, "window": 30, "sinks": sinks}
+    close(q, store, replace(ragged(), far_NHK=far), **told)
+    few = Rows(slots=torch.tensor([0, 1]), places=torch.tensor([310, 511]), far_NHK=far[:2])
+    close(q[:2], store, few, **told)
+    same = attend_kernel(q, store, replace(ragged(), far_NHK=q), **told)
+    assert torch.equal(same, attend_kernel(q, store, ragged(), **told))
 
 
 @pytest.mark.parametrize("window", [None, 1, 100, 300])

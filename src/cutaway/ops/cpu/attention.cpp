@@ -39,6 +39,7 @@ struct Attend {  // the same fields, in the same order, as `Attend` in attention
     int32_t sinks;         // and so many first ones anyway
     int32_t spans;         // that there is room for, at least those of the longest row; 1: each thread joins its own
     float scale, softcap;  // softcap 0: none
+    const float *far;      // [count][q_row]: queries that look at the sinks, where these are others; or null
 };
 
 // Several rows of one sequence that are worked on together.
@@ -74,6 +75,7 @@ struct Keys {
     int64_t key[SPAN], value[SPAN], more[SPAN];  // in numbers, from the first of the store
     float key_scale[SPAN], value_scale[SPAN], more_scale[SPAN];
     int start, count;
+    int pinned, first;  // between these two nobody sees any: another sequence's may lie there by now, even NaN
 };
 
 static void find(Keys &keys, const Cache &c, int slot, int head, int start, int end) {
@@ -112,12 +114,12 @@ static inline void rest(const Cache &c, const Keys &keys, int i, const float *co
     }
 }
 
-// The scores of M queries with all keys of a span, before anything is hidden: scores[query][key].
+// The scores of M queries with the first `count` keys of a span, before anything is hidden: scores[query][key].
 template <int M, typename T>
-static void score(const Attend &a, const Keys &keys, const float *const *q, float (*scores)[SPAN]) {
+static void score(const Attend &a, const Keys &keys, int count, const float *const *q, float (*scores)[SPAN]) {
     const T *store_at = (const T *)a.cache->keys;
     const int width = a.cache->key_width;
-    for (int first = 0; first < keys.count; first += LANES) {
+    for (int first = 0; first < count; first += LANES) {
         Floats parts[M][LANES];
         for (int i = 0; i < LANES; i++) {
             const T *key = store_at + keys.key[first + i];
@@ -137,6 +139,18 @@ static void score(const Attend &a, const Keys &keys, const float *const *q, floa
             store(scores[m] + first, score);
         }
     }
+}
+
+// A query far behind the sinks stands elsewhere when it looks at them (nn/attention/sinks.py): their scores are its own.
+template <int M, typename T>
+static void score_sinks(const Attend &a, const Keys &keys, const float *const *q, float (*scores)[SPAN]) {
+    const int left = a.sinks - keys.start, count = left < keys.count ? left : keys.count;
+    float others[M][SPAN];
+    const float *far[M];
+    for (int m = 0; m < M; m++) far[m] = a.far + (q[m] - a.q);
+    score<M, T>(a, keys, count, far, others);
+    for (int m = 0; m < M; m++)
+        for (int i = 0; i < count; i++) scores[m][i] = others[m][i];
 }
 
 // What a query of `row` does not see gets minus infinity, and so does the filling; ALiBi takes off its distances.
@@ -169,7 +183,7 @@ static void add_up(const Keys &keys, const T *values, float (*weights)[SPAN], in
     Floats total[M][D];
     for (int m = 0; m < M; m++)
         for (int d = 0; d < D; d++) total[m][d] = zeros();
-    for (int i = 0; i < keys.count; i++) {
+    for (int i = keys.pinned ? 0 : keys.first; i < keys.count; i = i + 1 == keys.pinned ? keys.first : i + 1) {
         const T *value = values + keys.value[i] + from;
         Floats part[D];
         for (int d = 0; d < D; d++) part[d] = wide(value + d * LANES);
@@ -204,7 +218,8 @@ static void span_of(const Attend &a, const Keys &keys, const Run &run, int head,
         q[m] = a.q + row * a.q_row + (int64_t)which * (c.key_width + c.more_width);
         place[m] = (int64_t)row * a.heads + which;
     }
-    score<M, T>(a, keys, q, scores);
+    score<M, T>(a, keys, keys.count, q, scores);
+    if (a.far && keys.start < a.sinks) score_sinks<M, T>(a, keys, q, scores);
     for (int m = 0; m < M; m++) {
         hide(a, keys, run.row + (query + m) / shared, a.slopes ? a.slopes[place[m] % a.heads] : 0, scores[m]);
         weigh(scores[m], filled, tops[m]);
@@ -260,6 +275,9 @@ static void attend_span(const Attend &a, Keys &keys, const Run &run, int head, i
     if (start >= run.end) return;
     if (start + SPAN <= run.first && start >= a.sinks) return;  // all of it lies before the window
     find(keys, *a.cache, a.slots[run.row], head, start, run.end);
+    const auto within = [&](int key) { return key < start ? 0 : key - start < keys.count ? key - start : keys.count; };
+    keys.pinned = a.window ? within(a.sinks) : 0;
+    keys.first = a.window ? within(run.first > a.sinks ? run.first : a.sinks) : 0;
     switch (a.cache->kind) {
         case FLOAT32: spans_of<float>(a, keys, run, head, span); break;
         case FLOAT16: spans_of<Half>(a, keys, run, head, span); break;

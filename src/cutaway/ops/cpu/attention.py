@@ -37,17 +37,19 @@ class Attend(Structure):
         *((name, c_int32) for name in ("count", "heads", "window", "sinks", "spans")),
         ("scale", c_float),
         ("softcap", c_float),
+        ("far", c_void_p),
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
     """Whose key each row may see: its slot, its own place there, and how many of the slot's keys it may see at all
-    (None: those up to its own). Each (N,), whole numbers."""
+    (None: those up to its own). Each (N,), whole numbers. `far_NHK`: the queries that look at the sinks, if others."""
 
     slots: Tensor
     places: Tensor
     ends: Tensor | None = None
+    far_NHK: Tensor | None = None
 
     @property
     def until(self) -> Tensor:
@@ -68,8 +70,9 @@ def attend_readable(
 ) -> Tensor:
     """y (N, H, V): each row against the keys of its slot that it may see; a row that sees none gets zeros."""
     outputs = []
-    for q_HK, slot, place, end in zip(
-        q_NHK, rows.slots.tolist(), rows.places.tolist(), rows.until.tolist(), strict=True
+    fars = q_NHK if rows.far_NHK is None else rows.far_NHK
+    for q_HK, far_HK, slot, place, end in zip(
+        q_NHK, fars, rows.slots.tolist(), rows.places.tolist(), rows.until.tolist(), strict=True
     ):
         k_SGK, v_SGV = store.read(slot, end)
         away_S = (torch.arange(end) - place).abs()
@@ -77,6 +80,10 @@ def attend_readable(
         if window is not None:
             seen_S = (away_S < window) | (torch.arange(end) < sinks)
         bias = None if slopes_H is None else -slopes_H[:, None, None] * away_S
+        if rows.far_NHK is not None:
+            sink_S1K = (torch.arange(end) < sinks)[:, None, None]
+            k_SGK = torch.cat((k_SGK.where(~sink_S1K, 0.0), k_SGK.where(sink_S1K, 0.0)), -1)
+            q_HK = torch.cat((q_HK, far_HK), -1)
         weights_HTS = attention_weights(q_HK[None], k_SGK, seen_S[None], scale=scale, softcap=softcap, bias_HTS=bias)
         v_HSV = v_SGV.transpose(0, 1).repeat_interleave(q_NHK.shape[1] // v_SGV.shape[1], dim=0)
         outputs.append((weights_HTS @ v_HSV).squeeze(1))
@@ -105,13 +112,24 @@ def attend_kernel(
     q_NHK, slots, places, ends = floats(q_NHK), *map(whole, (rows.slots, rows.places, rows.until))
     slopes_H = None if slopes_H is None else floats(slopes_H)
     parts = Parts(spans_for(count, int(ends.max())), count, heads, width)
+    far_NHK = None if rows.far_NHK is None else floats(rows.far_NHK)
     cache = store.structure()
     told = Attend(
         q_NHK.data_ptr(),
         address(cache),
         *map(pointer, (slots, places, ends, slopes_H, parts.sums, parts.tops, y_NHV)),
         Activations(),
-        *(heads * q_NHK.shape[2], count, heads, window or 0, sinks, parts.spans, scale, softcap or 0.0),
+        *(
+            heads * q_NHK.shape[2],
+            count,
+            heads,
+            window or 0,
+            sinks,
+            parts.spans,
+            scale,
+            softcap or 0.0,
+            pointer(far_NHK),
+        ),
     )
     alone("attend", told, "attend_join")
     return y_NHV

@@ -32,6 +32,7 @@ class Rotate(Structure):
         *((name, c_int32) for name in ("interleaved", "centred")),
         ("eps", c_float),
         ("offset", c_float),
+        ("most", c_int32),
     )
 
 
