@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cutaway.base.apart import apart
 from cutaway.base.errors import BadInput, MissingExtra
 from cutaway.cli import console
 from cutaway.cli.opening import Device, Dtype, open_model
@@ -114,11 +115,15 @@ def serve(
 
         opened, proposer = [], proposer_of(context, speculate)
         for name, model in named:
-            told = {"dtype": dtype, "device": device, "attend": attend, "activations": activations}
-            language = open_model(context, model, mute=True, weights=weights, **told)
-            if isinstance(language, Language) and language.speaks:
-                language.kept = kept_named(cache)
-            opened.append(_served(name, model, language, limits, bounds, deterministic, proposer))
+
+            def one(name: str = name, model: str = model) -> Speaker | Embedder:
+                told = {"dtype": dtype, "device": device, "attend": attend, "activations": activations}
+                language = open_model(context, model, mute=True, weights=weights, **told)
+                if isinstance(language, Language) and language.speaks:
+                    language.kept = kept_named(cache)
+                return _served(name, model, language, limits, bounds, deterministic, proposer)
+
+            opened.append(apart(one))  # an engine's thread is then the only one that has a pool of workers
         roster = Roster(opened)
         for given, option in ((speculate, OPTION), (cache, "--cache")):
             if given is not None and not roster.speakers:
