@@ -11,7 +11,7 @@ from cutaway.ops.cpu import build
 from cutaway.ops.cpu.build import Kernels
 from cutaway.ops.cpu.pack import GROUP, LANES, rounded
 from cutaway.ops.cpu.steps import library
-from cutaway.ops.cpu.steps.library import find_steps, product, read, sources, steps
+from cutaway.ops.cpu.steps.library import find_steps, multiply_adds, product, read, sources, steps
 
 NATIVE = ("scalar", "vector", "int8", "prefetch")
 
@@ -88,6 +88,20 @@ def test_memory_is_read_to_its_end(here):
     try:
         torch.set_num_threads(3)
         assert read(words) == sum(words[:96].tolist()) % 2**64
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("kind", "lanes"), [("fp32", 16), ("int8", 64)])
+def test_multiply_adds_are_all_done(here, kind, lanes):
+    """As many as rounds and threads ask for. (Whether each is an instruction of its own, only times would tell.)"""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        once = multiply_adds(kind, 1)
+        assert once in (12 * 1024 * lanes, 5 * 1024 * lanes) and multiply_adds(kind, 7) == 7 * once
+        torch.set_num_threads(3)
+        assert multiply_adds(kind, 7) == 21 * once
     finally:
         torch.set_num_threads(before)
 
