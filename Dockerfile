@@ -4,7 +4,7 @@
 # Models are kept in the volume; a folder of yours is served from where you mount it. CUTAWAY_THREADS takes fewer cores.
 FROM python:3.12-slim
 
-# A compiler, for kernels built for the processor they run on, where CUTAWAY_KERNELS=on asks for them.
+# A compiler, for kernels built for the processor they run on: in the background of the first start, kept in the volume.
 RUN apt-get update && apt-get install --no-install-recommends -y g++ && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home cutaway
 WORKDIR /opt/cutaway

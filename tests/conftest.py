@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from cutaway.base.paths import home
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # A shell starts what runs in its background deaf to Ctrl-C, and every program that a test starts would be deaf too.
@@ -18,6 +20,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The kernels of ops/triton run in Triton's interpreter, on CPU tensors; it has to be chosen before Triton is imported,
 # by whomever. TRITON_INTERPRET=0 in the environment runs their tests on a GPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Kernels in C++ (ops/cpu) are compiled when a test first asks for them, and never in the background: what runs must not
+# depend on when. CUTAWAY_KERNELS=off in the environment has every test run without. They are kept where a person's are,
+# also where a test gives programs another home: compiling takes half a minute.
+os.environ.setdefault("CUTAWAY_KERNELS", "on")
+os.environ.setdefault("CUTAWAY_KERNELS_HOME", str(home() / "kernels"))
 
 # No deadline: a test may never fail because the machine was busy. CI draws the same examples at every run, so that a
 # failure there means the change and not the draw; a person's runs keep looking for new ones.

@@ -20,7 +20,7 @@ def test_the_table_has_every_section(capsys):
     assert main(["doctor"]) == 0
     captured = capsys.readouterr()
     sections = [line.split()[0] for line in captured.out.splitlines()[1:] if not line.startswith(" ")]
-    assert sections == ["machine", "torch", "forms", "attend", "measured", "cutaway"]
+    assert sections == ["machine", "torch", "kernels", "forms", "attend", "measured", "cutaway"]
     assert "20.3 GB/s" in captured.out and "250 Gop/s" in captured.out and "not on this build" in captured.out
     assert "attend" in captured.out and captured.err == ""
 

@@ -12,20 +12,27 @@ from typing import Annotated, Any
 
 import typer
 
-from cutaway.cli import threads
+from cutaway.cli import kernels, threads
 from cutaway.cli.console import Column, megabytes, messages, show_json, show_table
 
 Report = dict[str, dict[str, Any]]  # section -> field -> value; the JSON of `--json`
 
 
 def doctor(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="As JSON, in plain units.")] = False
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, in plain units.")] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="Compile the kernels for this CPU now; measure nothing.")
+    ] = False,
 ) -> None:
     """What this machine can do, measured: about five seconds.
 
     Bandwidth bounds answering (each token reads all weights once), the matmul rate bounds reading a prompt.
     """
     with _watching() as now:
+        if build:
+            kernels.build_now(now)
+            return
         report = examine(context, now)
     if as_json:
         show_json(report)
@@ -44,12 +51,14 @@ def examine(context: typer.Context, now: Any) -> Report:
 
     now("looking at this machine")
     found = machine.look()
+    built = kernels.found()
     now("starting torch")
     threads.apply(context)
     return {
         "machine": asdict(found) | {"features": list(found.features)},
         "torch": _torch(),
-        "forms": _forms(),
+        "kernels": built,
+        "forms": _forms(built["state"] == "built"),
         "attend": _attend(),
         "measured": _measured(found.cache, found.memory_free, now),
         "cutaway": _cutaway(),
@@ -69,15 +78,16 @@ def _torch() -> dict[str, Any]:
     }
 
 
-def _forms() -> dict[str, Any]:
-    """For each replaceable function: the form that runs, and its readable sibling."""
-    from cutaway.ops.forms import FAST, READABLE
+def _forms(built: bool) -> dict[str, Any]:
+    """For each replaceable function: the form that runs, and its readable sibling. `built`: whether kernels are."""
+    from cutaway.ops.forms import FAST, READABLE, attending
 
+    runs = attending() if built else FAST
     names = [field.name for field in fields(FAST)]
     return {
-        name: {"runs": _name(getattr(FAST, name)), "readable": _name(getattr(READABLE, name))}
+        name: {"runs": _name(getattr(runs, name)), "readable": _name(getattr(READABLE, name))}
         for name in names
-        if callable(getattr(FAST, name))
+        if callable(getattr(runs, name))
     }
 
 
@@ -147,6 +157,7 @@ def in_words(report: Report) -> dict[str, dict[str, str]]:
             "compiler": machine["compiler"] or "none found",
         },
         "torch": {key: str(value) for key, value in report["torch"].items()},
+        "kernels": kernels.in_words(report["kernels"]),
         "forms": {
             name: form["runs"] + ("" if form["runs"] == form["readable"] else f" (readable: {form['readable']})")
             for name, form in report["forms"].items()

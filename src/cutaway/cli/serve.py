@@ -202,4 +202,14 @@ def _tell(models: dict[str, Speaker | Embedder], url: str, host: str, locked: bo
         console.say(f"to talk with it: {url}{' (the password is the key)' if locked else ''}")
     if names(host) is None and not locked:
         console.say("other machines can use this server, and no key is asked for: see --api-key")
+    _tell_of_kernels()
     console.say("Ctrl-C ends it")
+
+
+def _tell_of_kernels() -> None:
+    """A server runs for long: its log says what would make the next start faster. A terminal was told already."""
+    from cutaway.ops.cpu.build import kernels, remark
+
+    said = remark(kernels())
+    if said is not None and not console.messages().is_terminal:
+        console.say(said)

@@ -22,7 +22,7 @@ from cutaway.models.encoder import EncoderModel
 from cutaway.models.encoder_decoder import EncoderDecoderModel
 from cutaway.nn.narrow_cache import kept_named
 from cutaway.ops.blocks.scheme import precision_named
-from cutaway.ops.forms import FAST, Forms
+from cutaway.ops.forms import Forms, attending
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.weights import hub
 from cutaway.weights.gguf.model import read_model
@@ -39,7 +39,7 @@ def load(
     dtype: torch.dtype | str | None = None,
     device: str | None = None,
     *,
-    forms: Forms = FAST,
+    forms: Forms | None = None,
     weights: str | Precision | None = None,
     cache: str | None = None,
 ) -> Language | Seq2Seq:
@@ -47,13 +47,15 @@ def load(
 
     `name_or_path`: a short name (`cutaway models`; fetched if it is not there yet), a Hugging Face folder, a .gguf
     file, or a hub id such as "org/name". `dtype`: what to compute in; None is float32 on a CPU, the checkpoint's own
-    elsewhere. `device`: None picks cuda, mps, then cpu. `weights`: what matrices are rounded to once they are loaded,
-    such as "int4:group=64" (ops/blocks/scheme.py). `cache`: what a decoder keeps keys and values in, such as "int8"
-    (None: what it computes in). Raises NotFound for what is not there, BadInput for a file that is broken, hostile or
-    of an unknown architecture.
+    elsewhere. `device`: None picks cuda, mps, then cpu. `forms`: None is what answers a person, `attending` of
+    ops/forms.py. `weights`: what matrices are rounded to once they are loaded, such as "int4:group=64"
+    (ops/blocks/scheme.py). `cache`: what a decoder keeps keys and values in, such as "int8" (None: what it computes
+    in). Raises NotFound for what is not there, BadInput for a file that is broken, hostile or of an unknown
+    architecture.
     """
     precision = precision_named(weights) if isinstance(weights, str) else weights
     kept = kept_named(cache)
+    forms = attending() if forms is None else forms
     keep_pages()
     name = os.fspath(name_or_path)
     path = locate(name)

@@ -21,7 +21,7 @@ from cutaway.ops import activation, norm, rope
 from cutaway.ops.attend import attend_readable, attend_sdpa
 from cutaway.ops.block_sparse import attend_blocks_gathered, attend_blocks_readable
 from cutaway.ops.choice import ATTEND, Form, choose_attend
-from cutaway.ops.cpu.build import asked_for
+from cutaway.ops.cpu.build import library
 from cutaway.ops.cpu.multiply import multiply_kernels, multiply_kernels_int8, narrow_kernels
 from cutaway.ops.dispatch import dispatch_readable, dispatch_sorted
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
@@ -104,16 +104,16 @@ NAMED: Mapping[str, Forms] = MappingProxyType(
 
 
 def attending(name: str | None = None, activations: str | None = None) -> Forms:
-    """The forms that answer a person: the fast ones, our own kernels for quantised weights where CUTAWAY_KERNELS asks
-    for them (compiling takes half a minute, once), and the attention of a name, by the rule of `choose_attend`, which
-    says what it raises. `activations`: "int8" asks for the kernels that round them; None and "float" round nothing.
-    BadInput where either, or CUTAWAY_KERNELS, is no name that there is."""
+    """The forms that answer a person: the fast ones, our own kernels for quantised weights where they are compiled
+    (ops/cpu/build.py, which begins to compile them where they are not), and the attention of a name, by the rule of
+    `choose_attend`, which says what it raises. `activations`: "int8" asks for the kernels that round them; None and
+    "float" round nothing. BadInput where either, or CUTAWAY_KERNELS, is no name that there is."""
     if activations not in (None, *ACTIVATIONS):
         said = f'no activations "{activations}"{did_you_mean(activations, ACTIVATIONS)}: {", ".join(ACTIVATIONS)}'
         raise BadInput(said, field="activations")
     if activations == "int8":
         return replace(attended(name), multiply=multiply_kernels_int8, narrow=never)
-    kernels = {"multiply": multiply_kernels, "narrow": narrow_kernels} if asked_for() else {}
+    kernels = {"multiply": multiply_kernels, "narrow": narrow_kernels} if library() is not None else {}
     return replace(attended(name), **kernels)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cutaway.ops.cpu import compiler
-from cutaway.ops.cpu.compiler import Compiler, Failed, compiled, find
+from cutaway.ops.cpu.compiler import Compiler, Failed, compiled, fault, find
+from cutaway.ops.cpu.compiler import made as found
 
 FLAGS = ("-O1",)
 
@@ -19,6 +20,7 @@ FLAGS = ("-O1",)
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("CUTAWAY_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CUTAWAY_KERNELS_HOME")
     return tmp_path / "home"
 
 
@@ -58,6 +60,38 @@ def test_a_library_is_made_once_and_found_from_then_on(home, real, source, tmp_p
     assert len(notes.read_text(encoding="utf-8").split()) == 2  # compiled, linked
 
 
+def test_an_edit_compiles_one_file_anew(home, real, source, tmp_path):
+    counted, notes = counting(tmp_path, real)
+    other, header, deeper = (tmp_path / name for name in ("other.cpp", "a.h", "b.h"))
+    other.write_text('#include "a.h"\nextern "C" int other() { return A; }\n', encoding="utf-8")
+    header.write_text('#pragma once\n#include "b.h"\n#define A B\n', encoding="utf-8")
+    deeper.write_text('#include "a.h"\n#define B 1\n', encoding="utf-8")  # round in a circle
+    files, runs = (source, other), [0]
+
+    def compiled_now() -> tuple[int, int]:
+        made = CDLL(str(compiled("both", files, FLAGS, counted)))
+        runs.append(len(notes.read_text(encoding="utf-8").split()))
+        return runs[-1] - runs[-2], made.other()
+
+    assert compiled_now() == (3, 1)  # two, and the link
+    deeper.write_text('#include "a.h"\n#define B 2\n', encoding="utf-8")
+    assert compiled_now() == (2, 2)
+    source.write_text('extern "C" int answer() { return 43; }\n', encoding="utf-8")
+    assert compiled_now() == (2, 2)
+    deeper.write_text('#include "a.h"\n#define B 1\n', encoding="utf-8")
+    assert compiled_now() == (1, 1)  # that object is still there
+
+
+def test_old_ones_make_room(home, real, source):
+    for number in range(compiler.KEPT + 2):
+        source.write_text(f'extern "C" int answer() {{ return {number}; }}\n', encoding="utf-8")
+        last = compiled("one", (source,), FLAGS, real)
+    other = compiled("one-more", (source,), FLAGS, real)
+    libraries = set((home / "kernels").glob(f"*{compiler.SUFFIX}"))
+    assert {last, other} <= libraries and len(libraries) == compiler.KEPT + 1
+    assert len(list((home / "kernels" / "objects").iterdir())) == compiler.KEPT + 1
+
+
 def test_its_name_tells_source_flags_and_compiler(home, real, source):
     names = {compiled("one", (source,), FLAGS, real)}
     names.add(compiled("one", (source,), ("-O2",), real))
@@ -88,7 +122,10 @@ def test_a_fault_is_one_line_and_leaves_nothing(home, real, source):
     with pytest.raises(Failed, match="nonsense") as caught:
         compiled("one", (source,), FLAGS, real)
     assert "\n" not in str(caught.value)
-    assert not [file for file in (home / "kernels").iterdir() if file.suffix != ".lock"]
+    left = {file.suffix: file for file in (home / "kernels").rglob("*") if file.is_file()}
+    assert left.keys() <= {".lock", ".failed"}
+    assert left[".failed"].read_text(encoding="utf-8") == f"{caught.value}\n"
+    assert fault("one", (source,), FLAGS, real) == str(caught.value)
 
 
 def test_a_compiler_that_is_gone_is_told(home, source):
@@ -98,11 +135,11 @@ def test_a_compiler_that_is_gone_is_told(home, source):
 
 def test_a_home_that_cannot_be_written_to_is_left_for_a_folder_of_ones_own(tmp_path, monkeypatch, real, source):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    monkeypatch.setenv("CUTAWAY_HOME", str(tmp_path / "file" / "home"))  # no folder can be in a file
+    monkeypatch.setenv("CUTAWAY_KERNELS_HOME", str(tmp_path / "file" / "home"))  # no folder can be in a file
     monkeypatch.setattr(compiler.tempfile, "tempdir", str(tmp_path))
     made = compiled("one", (source,), FLAGS, real)
     assert CDLL(str(made)).answer() == 42
-    assert made.parent.parent == tmp_path
+    assert made.parent.parent == tmp_path and found("one", (source,), FLAGS, real) == made
     assert made.parent.stat().st_mode & 0o077 == 0 or sys.platform == "win32"
 
 
@@ -111,9 +148,11 @@ def test_a_temporary_folder_that_others_may_write_to_is_not_trusted(tmp_path, mo
     monkeypatch.setattr(compiler.tempfile, "tempdir", str(tmp_path))
     usual = compiler._temporary()
     assert compiler._temporary() == usual
+    assert usual in compiler._folders()
     usual.chmod(0o777)
-    other = compiler._temporary()
-    assert other != usual and other.parent == tmp_path and other.stat().st_mode & 0o077 == 0
+    assert usual not in compiler._folders()
+    with pytest.raises(PermissionError, match="others may write there"):
+        compiler._temporary()
 
 
 def test_cxx_names_the_compiler(monkeypatch, real):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,6 +75,48 @@ def test_several_lists_at_once(kernels):
 
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(one, range(6)))
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["fp32", "int8"])
+def test_engines_of_several_threads_do_not_touch_each_other(kernels, int8):
+    """Lists over the same weights, each on two threads, to the last bit what each gives alone: which thread computes a
+    number does not change it."""
+    torch.manual_seed(0)
+    form = format_named("q4_0")
+    strips, weight = Strips.of(quantise(torch.randn(80, 64), form), form), torch.randn(64)
+    lists_and_results = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        x, bias, y = torch.randn(1 + 5 * seed, 64), torch.randn(80), torch.zeros(1 + 5 * seed, 80)
+        operations = normed_product(x, weight, strips, bias, y, int8=int8)
+        operations.run(threads=1)
+        right = y.clone()
+        assert right.count_nonzero()
+        lists_and_results.append((operations, y, right))
+
+    def again(one) -> bool:
+        operations, y, right = one
+        for _ in range(100):
+            y.zero_()
+            operations.run(threads=2)
+            if not torch.equal(y, right):
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(again, lists_and_results))
+
+
+def test_on_as_many_threads_as_torch_was_told(kernels, monkeypatch):
+    """`--threads` tells torch; whoever asks for a number gets that."""
+    x, y, operations, seen = torch.ones(40), torch.zeros(40), Operations(), []
+    operations.append("add", Add(x.data_ptr(), y.data_ptr(), 40, 1.0), x, y)
+    fake = SimpleNamespace(add=kernels.add, run_list=lambda steps, count, threads, *rest: seen.append(threads))
+    monkeypatch.setattr(operations, "_library", fake)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    operations.run()
+    operations.run(threads=3)
+    assert seen == [7, 3]
 
 
 def test_without_kernels_it_says_so(monkeypatch):

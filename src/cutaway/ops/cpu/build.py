@@ -5,67 +5,40 @@
     kernels.count_threads(2)
 
 Every .cpp of this folder becomes part of one shared library, compiled for the best instruction set of SETS that the
-CPU itself says it has. Nothing here raises because kernels cannot be had: it says why in one line, once, and the torch
-path runs. CUTAWAY_KERNELS=off asks for that path, CUTAWAY_KERNELS=avx2 (or another set) for a lesser set. Commands run
-on kernels where it says "on" or names a set: compiling takes a while. CXX names another compiler.
-Read next: ops/cpu/compiler.py, ops/cpu/pool.h, ops/cpu/vector.h
+CPU itself says it has. Where it is not there yet, the first process that asks has it compiled in the background, and
+runs on torch; the next one runs on kernels. CUTAWAY_KERNELS=on compiles at once, =off asks for torch, =avx2 (or another
+set) for a lesser set; CXX names another compiler. Nothing here raises because kernels cannot be had: it says why in one
+line, to a person at a terminal, and the torch path runs.
+Read next: ops/cpu/first_use.py, ops/cpu/pool.h, ops/cpu/vector.h
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import sys
 import threading
-from collections.abc import Mapping
 from ctypes import CDLL
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 
-from cutaway.base.errors import BadInput
-from cutaway.base.names import did_you_mean
-from cutaway.ops.cpu.compiler import Compiler, Failed, compiled, find
-
-FOLDER = Path(__file__).parent
-VARIABLE = "CUTAWAY_KERNELS"
-OFF = "off"
-PROBE = "cpu.cpp"  # compiled for any CPU: it asks this one
-COMMON = ("-std=c++17", "-O3", "-fno-math-errno", "-fvisibility=hidden")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Set:
-    """An instruction set: its bit in what `instruction_sets` of cpu.cpp answers, and the compiler's flags for it."""
-
-    bit: int
-    flags: tuple[str, ...]
-
-
-# The best first.
-SETS: Mapping[str, Set] = MappingProxyType(
-    {
-        "avx512": Set(
-            bit=4,
-            flags=("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mfma", "-mf16c"),
-        ),
-        "avx2-vnni": Set(bit=2, flags=("-mavx2", "-mavxvnni", "-mfma", "-mf16c")),
-        "avx2": Set(bit=1, flags=("-mavx2", "-mfma", "-mf16c")),
-    }
-)
+from cutaway.ops.cpu import first_use
+from cutaway.ops.cpu.commands import Failed
+from cutaway.ops.cpu.first_use import Found, State
+from cutaway.ops.cpu.instructions import OFF, VARIABLE, opened, wanted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernels:
-    """What was found: `library` and the name of its set, or neither and `why` not. `doctor` shows it."""
+    """What was found: `library` and the name of its set, or neither and `why` not."""
 
     library: CDLL | None = None
     set: str | None = None
     why: str | None = None
+    state: State = "off"
 
 
 _lock = threading.Lock()
@@ -73,7 +46,7 @@ _found: Kernels | None = None
 
 
 def library() -> CDLL | None:
-    """The kernels, compiled if they are not yet; None where there are none. Any thread may ask.
+    """The kernels where there are any; None else. Any thread may ask.
 
     BadInput where CUTAWAY_KERNELS is no name that there is.
     """
@@ -81,87 +54,64 @@ def library() -> CDLL | None:
 
 
 def kernels() -> Kernels:
-    """The same with the set's name, or why there are none."""
+    """The same with the set's name, or why there are none. The first call has them compiled in the background if they
+    are not there: this process stays without."""
     global _found
     if _found is None:
         with _lock:
             if _found is None:
-                found = find_kernels(os.environ.get(VARIABLE, ""))
-                if found.why is not None and found.library is None and wanted(os.environ.get(VARIABLE, "")) != OFF:
-                    print(f"without kernels, more slowly: {found.why}", file=sys.stderr)
+                asked = os.environ.get(VARIABLE, "")
+                if compiles(asked) and first_use.look(asked).state in ("missing", "building"):
+                    _say("compiling kernels for this CPU, once: half a minute or so")
+                found = find_kernels(asked)
+                if found.state == "missing":
+                    first_use.start()
+                said = remark(found)
+                if said is not None:
+                    _say(said)
                 _found = found
     return _found
 
 
 def find_kernels(asked: str) -> Kernels:
-    """As `kernels`, for a value of CUTAWAY_KERNELS, nothing remembered and nothing said."""
-    name = wanted(asked)
-    if name == OFF:
-        return Kernels(why=f"{VARIABLE}=off")
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return Kernels(why=f"there are none for {platform.machine()}")
-    compiler = find()
-    if compiler is None:
-        return Kernels(why="no C++ compiler is here (g++, clang++ or c++; CXX names another)")
+    """As `kernels`, for a value of CUTAWAY_KERNELS, nothing remembered, started or said."""
+    found: Found = first_use.build(asked) if compiles(asked) else first_use.look(asked)
+    if found.path is None:
+        return Kernels(state=found.state, why=found.why, set=found.set)
     try:
-        chosen = choose(_instruction_sets(compiler), name)
-        if chosen is None:
-            return Kernels(why=f"this CPU lacks {name or 'AVX2'}")
-        return Kernels(library=_load(compiler, chosen), set=chosen)
+        return Kernels(state=found.state, library=load(found.path), set=found.set)
     except Failed as error:
-        return Kernels(why=str(error))
+        return Kernels(state="failed", why=str(error))
 
 
-def wanted(asked: str) -> str | None:
-    """What a value of CUTAWAY_KERNELS asks for: "off", a set, or None where it leaves it open. Else BadInput."""
-    name = asked.strip().lower()
-    if name in ("", "on", "auto"):
-        return None
-    if name != OFF and name not in SETS:
-        names = [OFF, *SETS]
-        raise BadInput(f'no kernels "{name}"{did_you_mean(name, names)}: {", ".join(names)}', source=VARIABLE)
-    return name
+def compiles(asked: str) -> bool:
+    """Whether a value of CUTAWAY_KERNELS asks to wait for the compiler: "on", or a set."""
+    return wanted(asked) not in (None, OFF)
 
 
-def asked_for() -> bool:
-    """Whether CUTAWAY_KERNELS asks for kernels: "on", or a set. BadInput for what it does not know."""
-    asked = os.environ.get(VARIABLE, "")
-    return wanted(asked) != OFF and bool(asked.strip())
+def remark(found: Kernels) -> str | None:
+    """What a person should know of what was found, in a short line; None where all is as they wanted it."""
+    if found.state in ("missing", "building"):
+        return "kernels for this CPU are being compiled in the background: the next start is faster"
+    if found.library is None and found.state != "off":
+        return f"without kernels, more slowly: {found.why}"
+    return None
 
 
-def choose(bits: int, name: str | None) -> str | None:
-    """The set to run on a CPU that has those of `bits`: the named one, or else the best; None where it has it not."""
-    sets = SETS if name is None else {name: SETS[name]}
-    return next((name for name, one in sets.items() if bits & one.bit), None)
+def _say(text: str) -> None:
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(text, file=sys.stderr)
 
 
-def sources() -> tuple[Path, ...]:
-    """All files that the library is made from, headers too, the probe apart."""
-    files = (*FOLDER.glob("*.cpp"), *FOLDER.glob("*.h"))
-    return tuple(sorted(file for file in files if file.name != PROBE))
-
-
-def _instruction_sets(compiler: Compiler) -> int:
-    probe = _open(compiled("cpu", (FOLDER / PROBE, FOLDER / "export.h"), COMMON, compiler))
-    return int(probe.instruction_sets())
-
-
-def _load(compiler: Compiler, name: str) -> CDLL:
-    opened = _open(compiled(f"kernels-{name}", sources(), (*COMMON, *SETS[name].flags), compiler))
+def load(path: Path) -> CDLL:
+    """Opens the library and lends it torch's threads. Raises Failed where it does not load."""
+    kernels = opened(path)
     pointer, number = ctypes.c_void_p, ctypes.c_int
-    opened.multiply.argtypes = (pointer, pointer, number, pointer, number, number, number)
+    kernels.multiply.argtypes = (pointer, pointer, number, pointer, number, number, number)
     pool = _pool()
     if pool is not None:
-        opened.borrow_pool(*pool)
-    return opened
-
-
-def _open(path: Path) -> CDLL:
-    try:
-        return CDLL(str(path))
-    except OSError as error:
-        first = str(error).partition("\n")[0]
-        raise Failed(f"what was compiled does not load: {first}") from error
+        kernels.borrow_pool(*pool)
+    return kernels
 
 
 @lru_cache(maxsize=1)
@@ -171,8 +121,8 @@ def _pool() -> tuple[ctypes.c_void_p, ...] | None:
     beside = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
     for place in (None, *map(str, beside)):  # None: all that is loaded for everybody to see
         try:
-            opened = CDLL(place)
-            return tuple(ctypes.cast(getattr(opened, name), ctypes.c_void_p) for name in names)
+            found = CDLL(place)
+            return tuple(ctypes.cast(getattr(found, name), ctypes.c_void_p) for name in names)
         except (OSError, AttributeError, TypeError):  # TypeError: Windows has no such place
             continue
     return None

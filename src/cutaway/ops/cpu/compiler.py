@@ -1,36 +1,44 @@
-"""Finds the machine's C++ compiler, and makes shared libraries with it: once for the same sources, compiler and flags.
+"""Finds the machine's C++ compiler, and makes shared libraries with it: each source once, for a compiler and its flags.
 
-A library's file name ends in a hash of all that it was made from; a file under that name is whole and right. A lock
-keeps two processes from compiling the same at once; the system lets it go when its process dies, however it dies.
-Read next: ops/cpu/build.py
+A library's file name ends in a hash of all that it was made from, an object's (a source file, compiled) in one of that
+file, the headers that it includes, and the flags: a change of one source compiles that one anew. A file under its name
+is whole and right. One lock keeps two processes from compiling at once; the system lets it go when its process dies,
+however it dies. What failed is noted beside where the library would lie, so that nobody tries again within a day.
+Read next: ops/cpu/first_use.py
 """
 
 from __future__ import annotations
 
+import errno
 import getpass
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cutaway.base.cores import cores
-from cutaway.base.errors import CutawayError
-from cutaway.base.paths import atomic, home
+from cutaway.base.paths import atomic, expand, home
+from cutaway.ops.cpu.commands import Failed, finished, output
+
+__all__ = ["Compiler", "Failed", "being_made", "compiled", "fault", "find", "made", "nowhere"]
 
 NAMES = ("g++", "clang++", "c++")
 SUFFIX = ".dll" if sys.platform == "win32" else ".so"
-LONG = 600.0  # seconds after which a compiler that has not come back is given up
+FOLDER = "CUTAWAY_KERNELS_HOME"  # another folder for all of this than `kernels` in the home of base/paths.py
+LOCK, NOTE, OBJECTS = "making.lock", ".failed", "objects"
+KEPT = 4  # libraries of one name, and objects of one source, that stay: other versions of Cutaway use theirs
+AGAIN = 24 * 3600.0  # seconds after which what failed is tried again: a full disk may have room by then
 
-
-class Failed(CutawayError):
-    """A library could not be made; the text says why in one line."""
+Told = Callable[[int, int], None]  # how many files are done, of how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,133 +56,197 @@ def find() -> Compiler | None:
     for command in commands:
         if shutil.which(command[0]) is None:
             continue
-        try:
-            answer = _run([*command, "--version"], timeout=60)
-        except (OSError, subprocess.SubprocessError):
-            continue
-        if answer.returncode == 0:
-            return Compiler(command=command, version=answer.stdout.partition("\n")[0].strip())
+        answer = output([*command, "--version"], timeout=60)
+        if answer is not None:
+            return Compiler(command=command, version=answer.partition("\n")[0].strip())
     return None
 
 
-def compiled(name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler) -> Path:
-    """The shared library made of `files` (.cpp, and the .h that they include); made now if it is not there yet.
+def made(name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler) -> Path | None:
+    """The shared library that `compiled` would give, where it lies there already."""
+    file = _file(name, files, flags, compiler)
+    return next((folder / file for folder in _folders() if (folder / file).is_file()), None)
+
+
+def fault(name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler) -> str | None:
+    """Why it could not be made when that was last tried; None where it was not, or more than a day ago."""
+    note = Path(_file(name, files, flags, compiler)).with_suffix(NOTE)
+    for folder in _folders():
+        with suppress(OSError):
+            if time.time() - (folder / note).stat().st_mtime < AGAIN:
+                return (folder / note).read_text(encoding="utf-8").strip()
+    return None
+
+
+def being_made() -> bool:
+    """Whether some process is compiling now."""
+    from filelock import FileLock, Timeout
+
+    for folder in _folders():
+        try:
+            if (folder / LOCK).is_file():
+                with FileLock(folder / LOCK, timeout=0):
+                    pass
+        except Timeout:
+            return True
+        except (OSError, NotImplementedError):
+            continue
+    return False
+
+
+def compiled(
+    name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler, told: Told = lambda done, all: None
+) -> Path:
+    """The shared library made of `files` (.cpp; headers may be among them); made now if it is not there yet.
 
     Raises Failed where the compiler does, or where no folder can be written to.
     """
-    file = f"{name}-{_key(files, flags, compiler)}{SUFFIX}"
+    file = _file(name, files, flags, compiler)
     reasons = []
-    for folder in (lambda: home() / "kernels", _temporary):
+    for folder in (_home, _temporary):
         try:
-            return _made(folder() / file, files, flags, compiler)
-        except OSError as error:  # a home that is read-only or full
-            reasons.append(error.strerror or str(error))
+            path = folder() / file
+            _make_once(path, name, [one for one in files if one.suffix == ".cpp"], flags, compiler, told)
+            return path
+        except (OSError, NotImplementedError) as error:  # read-only, full, or without locks
+            reasons.append(getattr(error, "strerror", None) or str(error))
     raise Failed(f"no folder for compiled kernels: {'; '.join(reasons)}")
 
 
-def _made(path: Path, files: Sequence[Path], flags: Sequence[str], compiler: Compiler) -> Path:
+def nowhere() -> str | None:
+    """Why there is no folder to compile into; None where there is one."""
+    reasons = []
+    for folder in (_home, _temporary):
+        try:
+            place = folder()
+            place.mkdir(parents=True, exist_ok=True)
+            if os.access(place, os.W_OK):
+                return None
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            reasons.append(error.strerror or str(error))
+    return "; ".join(reasons)
+
+
+def _make_once(
+    path: Path, name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler, told: Told
+) -> None:
     from filelock import FileLock
 
     if path.is_file():
-        return path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():  # or another process made it while we waited
-            if path.name.startswith("kernels"):
-                print("compiling kernels for this CPU, once: half a minute or so", file=sys.stderr)
+    with FileLock(path.parent / LOCK):
+        if path.is_file():  # another process made it while we waited
+            return
+        note = path.with_suffix(NOTE)
+        try:
             with atomic(path) as partial:
-                _make(partial, [file for file in files if file.suffix == ".cpp"], flags, compiler)
-    return path
+                _make(partial, path.parent / OBJECTS, name, files, flags, compiler, told)
+        except Failed as error:
+            note.write_text(f"{error}\n", encoding="utf-8")
+            raise
+        note.unlink(missing_ok=True)
+        _forget(path.parent, name, SUFFIX)
 
 
-def _make(path: Path, files: list[Path], flags: Sequence[str], compiler: Compiler) -> None:
-    """Compiles each file by itself, as many at once as there are cores, and links them."""
+def _make(
+    path: Path, objects: Path, name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler, told: Told
+) -> None:
+    """Compiles each file that was not yet, as many at once as there are cores, and links them."""
     place = () if sys.platform == "win32" else ("-fPIC",)
-    with tempfile.TemporaryDirectory(prefix="cutaway-") as scratch:
-        objects = [Path(scratch) / f"{file.stem}.o" for file in files]
-        commands = [
-            [*compiler.command, *flags, *place, "-c", str(file), "-o", str(made)]
-            for file, made in zip(files, objects, strict=True)
-        ]
-        _run_all(commands, cores())
-        _run_all([[*compiler.command, *flags, "-shared", *map(str, objects), "-o", str(path)]], 1)
-
-
-def _run_all(commands: list[list[str]], at_once: int) -> None:
-    """Runs all commands; the first that fails ends the others and raises Failed with its first line that says error."""
-    running: list[tuple[subprocess.Popen[str], list[str]]] = []
-    left = list(reversed(commands))
+    objects.mkdir(exist_ok=True)
+    wanted = {file: objects / f"{name}-{file.stem}-{_key([file], flags, compiler)}.o" for file in files}
+    left = [(file, made) for file, made in wanted.items() if not made.is_file()]
+    partials = [made.with_suffix(f".{os.getpid()}.o") for _, made in left]
+    commands = [
+        [*compiler.command, *flags, *place, "-c", str(file), "-o", str(partial)]
+        for (file, _), partial in zip(left, partials, strict=True)
+    ]
+    # The largest first: the last one to end should not be the one that takes longest.
+    order = sorted(range(len(left)), key=lambda index: -left[index][0].stat().st_size)
+    told(0, len(left) + 1)
     try:
-        while left or running:
-            while left and len(running) < at_once:
-                command = left.pop()
-                running.append((_start(command), command))
-            process, command = running.pop(0)
-            try:
-                said, _ = process.communicate(timeout=LONG)
-            except BaseException:
-                running.append((process, command))
-                raise
-            if process.returncode != 0:
-                raise Failed(f"{command[0]} failed: {_fault(said) or f'exit code {process.returncode}'}")
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"{error.cmd[0]} did not come back within {LONG:.0f} seconds") from error
+        for done, place_of in enumerate(finished([commands[index] for index in order], cores()), 1):
+            index = order[place_of]
+            partials[index].replace(left[index][1])
+            told(done, len(left) + 1)
     finally:
-        for process, _ in running:
-            process.kill()
-            process.communicate()
+        for partial in partials:
+            partial.unlink(missing_ok=True)
+    for _ in finished([[*compiler.command, *flags, "-shared", *map(str, wanted.values()), "-o", str(path)]], 1):
+        told(len(left) + 1, len(left) + 1)
+    for file, _ in left:
+        _forget(objects, f"{name}-{file.stem}", ".o")
 
 
-def _start(command: list[str]) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except OSError as error:
-        raise Failed(f"{command[0]} does not run: {error.strerror or error}") from error
+def _forget(folder: Path, name: str, suffix: str) -> None:
+    """Removes what is older than the last few of a name."""
+    found = [
+        file for file in folder.glob(f"{name}-*{suffix}") if re.fullmatch("[0-9a-f]{20}", file.stem[len(name) + 1 :])
+    ]
+    for old in sorted(found, key=lambda file: file.stat().st_mtime, reverse=True)[KEPT:]:
+        with suppress(OSError):  # Windows keeps a library that a process has loaded
+            old.unlink()
 
 
-def _run(command: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=timeout,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-
-
-def _fault(said: str) -> str:
-    """The line of a compiler's output that tells what is wrong."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
+def _file(name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler) -> str:
+    return f"{name}-{_key(files, flags, compiler)}{SUFFIX}"
 
 
 def _key(files: Sequence[Path], flags: Sequence[str], compiler: Compiler) -> str:
     parts = [*flags, *compiler.command, compiler.version, platform.machine(), platform.system()]
     digest = hashlib.sha256("\0".join(parts).encode())
-    for file in files:
+    for file in sorted({one for given in files for one in _included(given)}):
         digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:20]
 
 
+def _included(file: Path) -> Iterator[Path]:
+    """A source file and all headers of ours that it includes, and those include."""
+    found, left = set(), [file]
+    while left:
+        one = left.pop()
+        if one in found or not one.is_file():
+            continue
+        found.add(one)
+        yield one
+        names = re.findall(rb'^\s*#\s*include\s+"([^"]+)"', one.read_bytes(), re.MULTILINE)
+        left += [one.parent / name.decode() for name in names]
+
+
+def _folders() -> Iterator[Path]:
+    """Where libraries may lie, as far as these folders are there; nothing is made."""
+    yield _home()
+    folder = _own_temporary()
+    if folder.is_dir() and _trusted(folder):
+        yield folder
+
+
+def _home() -> Path:
+    chosen = os.environ.get(FOLDER, "").strip()
+    return expand(chosen).absolute() if chosen else home() / "kernels"
+
+
 def _temporary() -> Path:
     """A folder for temporary files that is this person's alone: nobody else may lay a library there for us to load."""
+    folder = _own_temporary()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not _trusted(folder):
+        raise PermissionError(errno.EACCES, "others may write there", str(folder))
+    return folder
+
+
+def _own_temporary() -> Path:
     try:
         name = getpass.getuser()
     except (OSError, KeyError, ImportError):  # a container's nameless user
         name = str(os.getuid()) if hasattr(os, "getuid") else "nobody"
-    folder = Path(tempfile.gettempdir()) / f"cutaway-kernels-{name}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid"):
-        kept = folder.lstat()
-        if folder.is_symlink() or kept.st_uid != os.getuid() or kept.st_mode & 0o077:
-            return Path(tempfile.mkdtemp(prefix="cutaway-kernels-"))
-    return folder
+    return Path(tempfile.gettempdir()) / f"cutaway-kernels-{name}"
+
+
+def _trusted(folder: Path) -> bool:
+    if not hasattr(os, "getuid"):
+        return True
+    kept = folder.lstat()
+    return not folder.is_symlink() and kept.st_uid == os.getuid() and not kept.st_mode & 0o077

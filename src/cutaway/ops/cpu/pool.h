@@ -33,10 +33,11 @@ static inline void parallel(int threads, const Body &body) {
 }
 
 // Inside `parallel`: nobody passes wait() before all `threads` have come to it. Waits by spinning, as the next
-// operation starts within microseconds; after a while it lets other programs have the core.
+// operation starts within microseconds; after a while it sleeps, so that other programs have the core.
 class Barrier {
     std::atomic<int> waiting{0};
     alignas(64) std::atomic<int> round{0};  // 64: in a cache line of its own, which waiting threads keep reading
+    std::atomic<int> asleep{0};
 
   public:
     void wait(int threads);
