@@ -6,8 +6,9 @@ The server is `cutaway serve MODEL` in a process of its own, on a loopback port.
 other, drawn by its own seed: a whole answer; a stream; a stream that is read slowly; a stream, or a whole answer, that
 is left in the middle; several samples; a body that is no request; one that is too large; bytes that are no HTTP.
 Held against: every greedy answer is what the model says alone, or begins as it where it was left; where a token
-differs, the two likeliest must be closer than NEAR, and those are counted. No status of 500; the process lives; when
-all have gone, no answer runs and no page is held; its memory after a first third grows by less than FLAT.
+differs, the likeliest must lead it by less than NEAR (infer/ties.py), and those are counted. No status of 500; the
+process lives; when all have gone, no answer runs and no page is held; its memory after a first third grows by less than
+FLAT.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ from typing import Any
 
 import httpx
 
-# Nats between the two likeliest. Packed weights are multiplied in one way where one token comes and in another, in
-# bfloat16, where many come together; float32 weights differ by the order of their sums alone.
-NEAR = 0.25
+from cutaway.infer.ties import NEAR
+
 FLAT = 0.10  # of the memory, and 64 MB for what the C library keeps
 MIX = "whole=4,stream=4,slow=1,leave=3,vanish=2,samples=1,garbage=2,huge=1,bytes=1"
 TEXTS = (
@@ -50,22 +50,24 @@ class Tally:
     done: collections.Counter[str] = field(default_factory=collections.Counter)
     statuses: collections.Counter[int] = field(default_factory=collections.Counter)
     faults: list[str] = field(default_factory=list)
-    near: int = 0
+    leads: list[float] = field(default_factory=list)
     compared: int = 0
     tokens: int = 0
 
 
 class Soak:
-    """`expected`: what the model alone says to (prompt, length), as text and as (token, gap of the two likeliest)."""
+    """`expected`: what the model alone says to (prompt, length), as text and as tokens, each with those that might
+    stand in its place and by how much it leads them."""
 
     def __init__(self, url: str, expected: dict[tuple[str, int], Any], mix: dict[str, int]):
         self.url, self.expected, self.mix, self.tally = url, expected, mix, Tally()
+        self.until = 0.0
 
-    async def client(self, seed: int, until: float) -> None:
+    async def client(self, seed: int) -> None:
         draw = random.Random(seed)
         kinds, weights = list(self.mix), list(self.mix.values())
         async with httpx.AsyncClient(base_url=self.url, timeout=httpx.Timeout(None)) as session:
-            while time.monotonic() < until:
+            while time.monotonic() < self.until:
                 kind = draw.choices(kinds, weights)[0]
                 try:
                     await getattr(self, f"_{kind}")(session, draw)
@@ -85,7 +87,10 @@ class Soak:
             self.tally.statuses[told.status_code] += 1
             if told.status_code not in (429, 503):
                 break
-            await asyncio.sleep(float(told.headers.get("retry-after", 1)))
+            left = self.until - time.monotonic()
+            if left <= 0:
+                return {"choices": []}
+            await asyncio.sleep(min(float(told.headers["retry-after"]), left))
         if told.status_code != 200:
             self.tally.faults.append(f"{told.status_code}: {told.text[:200]}")
             return {"choices": []}
@@ -175,34 +180,38 @@ class Soak:
         self.tally.compared += 1
         self.tally.tokens += len(tokens)
         for place, token in enumerate(tokens):
-            if place >= len(alone) or token != alone[place][0]:
-                if place < len(alone) and alone[place][1] < NEAR:
-                    self.tally.near += 1
-                else:
-                    self.tally.faults.append(
-                        f"{key[0][:20]!r}: token {place} is {token!r}, alone {alone[place : place + 1]}"
-                    )
-                return
+            if place < len(alone) and token == alone[place][0]:
+                continue
+            if place < len(alone) and token in alone[place][1]:
+                self.tally.leads.append(alone[place][1][token])
+            else:
+                there = alone[place : place + 1]
+                self.tally.faults.append(f"{key[0][:20]!r}: token {place} is {token!r}, alone {there}, of {tokens}")
+            return
         if (text != said) if whole else not said.startswith(text):
             self.tally.faults.append(f"{key[0][:20]!r}: said {text!r}, alone {said!r}")
 
 
 def alone(model: str, lengths: tuple[int, ...]) -> dict[tuple[str, int], Any]:
-    """What the model says by itself: one text at a time, one token at a time."""
-    import torch
-
+    """What the model says by itself: one text at a time, one token at a time, by the forms of `cutaway serve`."""
     import cutaway
+    from cutaway.infer.language import Language
+    from cutaway.ops.forms import attending
 
-    language, expected = cutaway.load(model), {}
+    language, expected = cutaway.load(model, forms=attending()), {}
+    assert isinstance(language, Language) and language.tokenizer is not None
     for text in TEXTS:
-        for length in lengths:
-            answer, ids = language.generate(text, max_tokens=length), language.encode(text)
-            with torch.inference_mode():
-                logits_TV = language(torch.tensor([[*ids, *answer.tokens]]))[0].float().log_softmax(-1)
-            best_T2 = logits_TV[len(ids) - 1 : -1].topk(2).values
-            gaps = (best_T2[:, 0] - best_T2[:, 1]).tolist()
-            names = [language.tokenizer.token(id) for id in answer.tokens]
-            expected[text, length] = answer.text, list(zip(names, gaps, strict=True))
+        ids, held, rows = language.encode(text), language.continuation(), []
+        answers = {length: language.generate(ids, max_tokens=length) for length in lengths}
+        logits_V = held.feed(held.rewind(ids, room=len(ids) + max(lengths)))  # as `generate` does it
+        for token in answers[max(lengths)].tokens:
+            behind_V = logits_V.float().max() - logits_V.float()
+            near = (behind_V < NEAR).nonzero().flatten().tolist()
+            others = {language.tokenizer.token(id): round(float(behind_V[id]), 4) for id in near if id != token}
+            rows.append((language.tokenizer.token(token), others))
+            logits_V = held.feed([token])
+        for length, answer in answers.items():
+            expected[text, length] = answer.text, rows[: len(answer.tokens)]
     return expected
 
 
@@ -223,7 +232,8 @@ def figure(url: str, name: str) -> float:
 async def run(soak: Soak, clients: int, seconds: float, pid: int) -> list[int]:
     """All clients to their ends; the memory at each thirtieth of the time."""
     start = time.monotonic()
-    work = [asyncio.ensure_future(soak.client(seed, start + seconds)) for seed in range(clients)]
+    soak.until = start + seconds
+    work = [asyncio.ensure_future(soak.client(seed)) for seed in range(clients)]
     held = []
     while time.monotonic() < start + seconds:
         await asyncio.sleep(seconds / 30)
@@ -255,7 +265,8 @@ def judge(soak: Soak, url: str, process: subprocess.Popen[str], held: list[int])
         "statuses": {str(status): count for status, count in sorted(tally.statuses.items())},
         "answers compared": tally.compared,
         "tokens compared": tally.tokens,
-        "near ties": tally.near,
+        "near ties": len(tally.leads),
+        "largest lead at one": max(tally.leads, default=0.0),
         "memory MB": [first >> 20, last >> 20],
         "faults": len(tally.faults),
         "first faults": tally.faults[:5],
