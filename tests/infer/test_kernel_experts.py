@@ -11,7 +11,7 @@ from torch import nn
 
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.kernel_experts import lists
-from cutaway.infer.kernel_plan import listed
+from cutaway.infer.kernel_reach import listed
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.experts.groups import Groups
 from cutaway.nn.experts.mixture import Experts
@@ -86,7 +86,7 @@ def test_every_mixture_is_what_torch_computes(name):
     assert listed(module) == 4
     ours, theirs = pair(module)
     close(ours, theirs)
-    assert all("torch" not in plan.names for plan in ours.steps._plans.values())
+    assert all("torch" not in plan.names for plan in ours.steps.shelf.idle)
 
 
 @here

@@ -11,7 +11,7 @@ from torch import nn
 
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.kernel_latent import lists
-from cutaway.infer.kernel_plan import listed
+from cutaway.infer.kernel_reach import listed
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.attention.latent import Latent
 from cutaway.nn.experts.mixture import Experts
@@ -80,7 +80,7 @@ def test_every_variant_is_what_torch_computes(name, form):
     for ids in texts():
         torch.testing.assert_close(ours.feed(ids), theirs.feed(ids), **CLOSE)
     torch.testing.assert_close(ours.attempt([9], [1, 2]), theirs.attempt([9], [1, 2]), **CLOSE)
-    assert all("torch" not in plan.names for plan in ours.steps._plans.values())
+    assert all("torch" not in plan.names for plan in ours.steps.shelf.idle)
 
 
 @here

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.infer.quantising import decoder
 
-from cutaway.infer.kernel_plan import Plan, listed, room_for
+from cutaway.infer.kernel_plan import Plan
+from cutaway.infer.kernel_reach import listed
 from cutaway.ops.cpu.build import kernels
 
 LLAMA = ("norm", "product", "rotate", "attend", "attend_join", "product", "norm", "product", "gate", "product")
@@ -18,9 +19,7 @@ GEMMA = (*LLAMA[:6], "norm", *LLAMA[6:], "norm")
 
 
 def names(family, formats=("q4_1",), **told):
-    module = decoder(family, formats, **told)
-    caches = [room_for(block.mixer) for block in module.blocks]
-    return Plan(module, caches, rows=1, last=1, room=64, int8=False).names
+    return Plan(decoder(family, formats, **told), int8=False, length=64).names
 
 
 @pytest.mark.skipif(kernels().library is None, reason="no kernels")

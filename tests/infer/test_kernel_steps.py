@@ -8,7 +8,7 @@ from tests.infer.quantising import FAMILIES, decoder
 
 import cutaway
 from cutaway.base.errors import NotFound
-from cutaway.infer import kernel_steps
+from cutaway.infer import kernel_reach, kernel_turns
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.kernel_steps import KernelSteps
 from cutaway.models.decoder import DecoderModel
@@ -122,7 +122,7 @@ def test_guesses_are_taken_back():
 @pytest.mark.parametrize("family", ["llama", "gemma"])
 def test_buffers_that_grow_and_windows_that_roll(family, monkeypatch):
     """The cache's buffers move, and tables of positions are made anew."""
-    monkeypatch.setattr(kernel_steps, "FIRST_ROOM", 9)
+    monkeypatch.setattr(kernel_turns, "BLOCK", 9)
     pair = Pair(decoder(family), capacity=8, slack=2)
     for token in range(60):
         pair.close([token])
@@ -173,7 +173,7 @@ def test_what_it_does_not_take(monkeypatch):
     steps = KernelSteps.of(module, KERNELS)
     assert steps is not None
     streams = module.spec.streams()
-    assert not steps.takes(0, 1, ContiguousCache(streams)) and not steps.takes(17, 2, ContiguousCache(streams))
+    assert not steps.takes(0, 0, ContiguousCache(streams)) and not steps.takes(1, 2, ContiguousCache(streams))
     assert not steps.takes(1, 1, ContiguousCache(streams, sequences=2))
     assert not steps.takes(1, 1, ContiguousCache(streams, dtype=torch.float64))
     assert not steps.takes(1, 1, None)
@@ -189,7 +189,7 @@ def test_a_form_of_the_readers_own_runs_as_it_is(monkeypatch):
     assert KernelSteps.of(module, NAMED["readable"]) is None and KernelSteps.of(module, EXACT) is None
     assert KernelSteps.of(module, replace(KERNELS, gate=NAMED["readable"].gate)) is None
     assert KernelSteps.of(decoder("llama").double(), KERNELS) is None
-    monkeypatch.setattr(kernel_steps, "library", lambda: None)
+    monkeypatch.setattr(kernel_reach, "library", lambda: None)
     assert KernelSteps.of(module, KERNELS) is None
 
 

@@ -23,6 +23,7 @@ from cutaway.infer.constrain import Matcher
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.rules import ruled
 from cutaway.infer.sampler import candidates, choose, penalise, trimmed
+from cutaway.infer.shortlist import Shortlist
 
 Sampler = Callable[[Tensor, Decoding, random.Random, Sequence[int]], int]  # as `choose`
 
@@ -70,6 +71,11 @@ class Choosing:
         return proposal.first(self.matcher.fits(proposal.tokens))
 
     @property
+    def usual(self) -> bool:
+        """Whether the decoding alone says which token comes, chosen as ours are."""
+        return self.sampler is choose and self.matcher is None
+
+    @property
     def certain(self) -> bool:
         """Whether proposals have to be certain of themselves: where nothing is drawn, where a seed is to give the
         answer that it always gives, and where a sampler of the reader's own says nothing of its distribution."""
@@ -102,14 +108,23 @@ class Choosing:
         return logits_V if self.matcher is None else self.matcher.mask(logits_V)
 
 
-def accepted(logits_XV: Tensor, proposal: Proposal, seen: Sequence[int], choosing: Choosing) -> Iterator[int]:
+def accepted(
+    logits_XV: Tensor,
+    proposal: Proposal,
+    seen: Sequence[int],
+    choosing: Choosing,
+    shortlist: Shortlist | None = None,
+) -> Iterator[int]:
     """The tokens behind `seen`, at least one: those of the proposal that are kept, then one that the target draws.
 
     `seen` must grow by each token before the next is asked for. `logits_XV`: the target's, one row more than proposed.
+    `shortlist`: the likeliest of each, if there is one, for a choice that is held to nothing.
     """
     for row, proposed in enumerate((*proposal.tokens, None)):
         if proposed is None or proposal.chances_XV is None:
-            token = choosing.token(logits_XV[row], seen)
+            token = None if shortlist is None else shortlist.token(row, choosing.draw)
+            if token is None:
+                token = choosing.token(logits_XV[row], seen)
         else:
             p_V, q_V = choosing.distribution(logits_XV[row], seen), proposal.chances_XV[row]
             token = judged(proposed, p_V, q_V, choosing.draw)

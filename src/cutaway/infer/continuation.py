@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cutaway.infer.decoding import Decoding
 from cutaway.infer.kernel_steps import KernelSteps
+from cutaway.infer.shortlist import Shortlist, serves
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.cache import CacheError
 from cutaway.nn.context import Context
@@ -117,6 +119,13 @@ class Continuation:
         logits_XV, _ = self.module(ids_N, self._context(len(ids)), rows_X)
         self.ids += ids
         return logits_XV
+
+    def shortlist(self, logits_XV: Tensor, decoding: Decoding) -> Shortlist | None:
+        """The likeliest of each row, where kernels made the logits and all that `decoding` asks for is in a list."""
+        if self.steps is None or logits_XV.dtype != torch.float32 or not serves(decoding):
+            return None
+        with torch.inference_mode():
+            return Shortlist(logits_XV, (decoding,) * len(logits_XV))
 
     def _context(self, count: int) -> Context:
         return Context.of(

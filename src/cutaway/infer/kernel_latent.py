@@ -93,7 +93,7 @@ def _project(plan: Making, mixer: Any, norms: Norms, plain_NX: Tensor, wide_NX: 
     spec, dim = mixer.spec, plan.x_ND.shape[1]
     firsts = (mixer.query if spec.query_rank is None else mixer.query_down, mixer.down)
     laid = plan.laid(dim, firsts)
-    plan.lay(norms.before, laid, None)
+    plan.lay(norms.before, laid)
     products: list[Product] = []
     down_NX = plan.floats("query latents", spec.query_rank or 1)
     if spec.query_rank is None:

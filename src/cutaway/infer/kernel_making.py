@@ -43,7 +43,7 @@ class Making(Protocol):
         """Room for what products with these maps read; all layers share what is of one name."""
         ...
 
-    def lay(self, norm: nn.Module | None, laid: Laid, chosen: Tensor | None) -> None:
+    def lay(self, norm: nn.Module | None, laid: Laid) -> None:
         """The residual as products read it, normed where there is a norm."""
         ...
 

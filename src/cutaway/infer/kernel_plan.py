@@ -1,9 +1,11 @@
-"""A decoder's forward pass over a few tokens as a list of kernels, made from the module once for each number of tokens.
+"""A decoder's forward pass over a few tokens as a list of kernels, made from the module once for passes of every size.
 
 What no kernel does (a recurrent state, sinks) cuts the list: torch runs that part on the
 same residual, and the list goes on behind it. So a plan is a row of lists and calls.
-N tokens of one sequence · X of them whose logits are asked for · D model dim · F hidden dim · V vocabulary.
-Read next: ops/cpu/list.py, infer/kernel_steps.py
+Whose token a row is, where its key goes and how far it sees stand in arrays that lists point to: rows of one text and
+of many are the same to them. How many rows there are is written into lists before each pass (infer/kernel_sizes.py).
+N tokens, flat · X of them whose logits are asked for · D model dim · F hidden dim · V vocabulary.
+Read next: ops/cpu/list.py, infer/kernel_reach.py, infer/kernel_shelf.py, infer/kernel_steps.py
 """
 
 from __future__ import annotations
@@ -14,25 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cutaway.infer import kernel_caches, kernel_experts, kernel_latent, kernel_weights
-from cutaway.infer.kernel_caches import Kept
+from cutaway.infer import kernel_experts, kernel_latent, kernel_weights
 from cutaway.infer.kernel_latent import LatentCache
+from cutaway.infer.kernel_reach import lists_feed, rooms
+from cutaway.infer.kernel_sizes import MOST, Sizes, fill, ints
+from cutaway.infer.kernel_turns import Turns
 from cutaway.infer.kernel_weights import multiplies
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.attention.grouped import GroupedQueryAttention
-from cutaway.nn.attention.latent import LatentAttention
 from cutaway.nn.block import BlockModule, Norms
 from cutaway.nn.context import Context
-from cutaway.nn.embedding import Embedding
 from cutaway.nn.experts.mixture import ExpertsFeed
-from cutaway.nn.feedforward import GatedFeed, PlainFeed
+from cutaway.nn.feedforward import GatedFeed
 from cutaway.nn.norms import LayerNormModule, RMSNormModule
-from cutaway.nn.positions import Rope
-from cutaway.nn.quantised import Fan, QuantisedEmbedding
-from cutaway.nn.rope_scaling import DynamicNtk
-from cutaway.ops import rope as turning
-from cutaway.ops.cpu.attention import Attend, Parts, spans_for
-from cutaway.ops.cpu.cache import LANES, WIDEST, Cache
+from cutaway.nn.quantised import Fan
+from cutaway.ops.cpu.attention import FEW, Attend, Parts, spans_for
+from cutaway.ops.cpu.cache import Cache
 from cutaway.ops.cpu.embed import Embed, number
 from cutaway.ops.cpu.gate import ACTIVATIONS, NOTHING, Gate
 from cutaway.ops.cpu.list import Laid, Operations, Output, Product, address, pointer
@@ -44,64 +43,26 @@ Call = Callable[[Tensor, Context], Tensor]  # what torch makes of the residual (
 Weights = tuple[dict[str, Any], str]  # where a module holds a tensor that a list points into
 
 
-def room_for(mixer: nn.Module) -> Kept | None:
-    """Where kernels are told of a mixer's cache; None where torch runs it."""
-    return kernel_caches.room(mixer) if lists_mixer(mixer) else None
-
-
-def lists_mixer(mixer: nn.Module) -> bool:
-    """Whether kernels do all that a mixer does."""
-    if type(mixer) is LatentAttention:
-        return kernel_latent.lists(mixer)
-    if type(mixer) is not GroupedQueryAttention:
-        return False
-    spec = mixer.spec
-    turns = spec.rope is None or not isinstance(spec.rope.scaling, DynamicNtk)
-    fits = spec.head_dim % LANES == 0 and spec.head_dim <= WIDEST
-    return (
-        turns
-        and fits
-        and not spec.sinks
-        and not getattr(spec, "gated", False)
-        and multiplies((mixer.query, mixer.key, mixer.value, mixer.out))
-    )
-
-
-def lists_feed(feed: nn.Module) -> bool:
-    """Whether kernels do all that a feed does."""
-    if type(feed) is ExpertsFeed:
-        return kernel_experts.lists(feed)
-    if type(feed) is GatedFeed:
-        return multiplies((feed.gate, feed.up, feed.down)) and feed.spec.activation in ACTIVATIONS
-    return type(feed) is PlainFeed and multiplies((feed.up, feed.down)) and feed.spec.activation in ACTIVATIONS
-
-
-def listed(module: DecoderModel) -> int:
-    """How many mixers and feeds of a decoder run as kernels."""
-    blocks = [block for block in module.blocks if isinstance(block, BlockModule)]
-    return sum(lists_mixer(block.mixer) + lists_feed(block.feed) for block in blocks)
-
-
 class Plan:
-    """The lists and calls of a pass in which one sequence brings `rows` tokens and asks for the logits of the last
-    `last`. `caches`: what kernels are told of each layer's cache. `room`: tokens that the sequence may reach."""
+    """The lists and calls of a pass of up to MOST tokens, of sequences of up to `length`. `kept`: what kernels are told
+    of each layer's cache; whoever runs a pass writes that there (`kernel_reach.rooms`), and into arrays by `take`."""
 
-    def __init__(
-        self, module: DecoderModel, caches: Sequence[Kept | None], *, rows: int, last: int, room: int, int8: bool
-    ):
-        self.module, self.rows, self.last, self.room, self.int8 = module, rows, last, room, int8
+    def __init__(self, module: DecoderModel, *, int8: bool, length: int):
+        self.rows, self.int8, self.length = MOST, int8, length
+        self.module: Any = module  # while the plan is made: what keeps a module is never let go with it
+        self.spec, self.made_of = module.spec, tuple(module.modules())[1:]
         kinds = (one.dtype for one in module.parameters() if one.is_floating_point())
         self.dtype = next(kinds, torch.float32)  # what torch computes in
         self.segments: list[Operations | Call] = []
         self.weights: list[Weights] = []
         self.places: dict[int | None, tuple[Tensor, Tensor]] = {}  # by window: each row's key, and where its keys end
         self._memory: dict[tuple[str, int], Any] = {}
-        self._tables: dict[Rope, tuple[Tensor, Tensor]] = {}
-        self._copies: list[Tensor] = []  # of weights that lists point to
-        self.ids, self.positions, self.slots = (torch.zeros(rows, dtype=torch.int32) for _ in range(3))
-        self.chosen = torch.arange(rows - last, rows, dtype=torch.int32)
-        self.x_ND = torch.zeros(rows, module.spec.dim)
-        self.product_of_head: Product | None = None
+        self.turns = Turns(length)
+        self._copies: list[Tensor] = []  # weights that lists point to, and copies of them
+        self.ids, self.positions, self.slots, self.asked = (ints() for _ in range(4))
+        self.x_ND = torch.zeros(MOST, module.spec.dim)
+        self.head: tuple[Operations, Product] | None = None  # None: torch's
+        self.kept, caches = rooms(module)
         self._embed()
         for layer, (block, cache) in enumerate(zip(module.blocks, caches, strict=True)):
             assert isinstance(block, BlockModule)
@@ -115,9 +76,13 @@ class Plan:
                 self._feed(block)
             else:
                 self._torch(layer, block.feed, block.feed_norms)
-        if last:
-            self._head()
+        self._head()
+        lists = [segment for segment in self.segments if isinstance(segment, Operations)]
+        self.sizes = Sizes(lists, MOST, length)
+        self.asked_sizes = Sizes([] if self.head is None else self.head[:1], MOST, length)
+        self.turns.grow(1)
         self.stamps = self.where()
+        del self.module
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,12 +90,59 @@ class Plan:
         found: list[str] = []
         for segment in self.segments:
             found += segment.names if isinstance(segment, Operations) else ["torch"]
-        return tuple(found)
+        return (*found, *(("torch",) if self.head is None else self.head[0].names))
+
+    @property
+    def wants_torch(self) -> bool:
+        """Whether some of it is torch's, which is told a context."""
+        return self.head is None or any(not isinstance(segment, Operations) for segment in self.segments)
 
     def where(self) -> list[Stamp]:
         """Where all weights lie that lists were made of, and how often they were written to: where that is no longer
         so, another plan is to be made."""
         return [stamp(held[name]) for held, name in self.weights]
+
+    # ---- a pass
+
+    def take(
+        self, ids: Sequence[int], positions: Sequence[int], slots: Sequence[int], asked: Sequence[int], multiple: int
+    ) -> None:
+        """The tokens of the next pass: their places in their texts, the slots that hold those, and whose logits are
+        asked for. `multiple`: rows are made so many by repeating the last, which writes what it wrote once more."""
+        rows, wanted = (-(-len(some) // multiple) * multiple for some in (ids, asked))
+        self.sizes.fit(rows)
+        self.asked_sizes.fit(wanted)
+        for held, new in ((self.ids, ids), (self.positions, positions), (self.slots, slots)):
+            fill(held, new, rows)
+        fill(self.asked, asked, wanted)
+
+    def see(self, window: int | None, places: Sequence[int]) -> None:
+        """Which key of its slot each row's own is, for mixers of that window; it sees all up to it."""
+        held, ends = self.places[window]
+        fill(held, places, self.sizes.rows)
+        fill(ends, [place + 1 for place in places], self.sizes.rows)
+
+    def run(self, module: DecoderModel, count: int, out_XV: Tensor, context: Context | None) -> None:
+        """Runs the pass that `take` was told of, over `count` tokens, those that fill up not counted. Logits go to
+        `out_XV`, which has room for the rows that fill up."""
+        x_ND = self.x_ND[:count]
+        for segment in self.segments:
+            if isinstance(segment, Operations):
+                segment.run()
+            else:
+                assert context is not None
+                x_ND.copy_(segment(x_ND, context))
+                self.x_ND[count : self.sizes.rows] = x_ND[-1]  # as `take` fills up
+        wanted, softcap = self.asked_sizes.rows, self.spec.softcap
+        if wanted and self.head is not None:
+            operations, product = self.head
+            product.out.y = out_XV.data_ptr()
+            operations.run()
+            if softcap is not None:
+                out_XV[:wanted].div_(softcap).tanh_().mul_(softcap)
+        elif wanted:
+            assert context is not None
+            out_XV[:wanted] = module.logits(self.x_ND[self.asked[:wanted].long()].to(self.dtype), context).float()
 
     # ---- what a part becomes
 
@@ -159,7 +171,7 @@ class Plan:
         told.width = told.value_width = width
         self._head_norms(mixer, told)
         if spec.rope is not None:
-            cos_PW, sin_PW = self.turns(spec.rope)
+            cos_PW, sin_PW = self.turns.of(spec.rope)
             told.cos, told.sin, told.turned = cos_PW.data_ptr(), sin_PW.data_ptr(), spec.rope.width
             told.interleaved = spec.rope.interleaved
         self.operations().append("rotate", told, cache)
@@ -169,7 +181,7 @@ class Plan:
     def _latent(self, block: BlockModule, cache: LatentCache) -> None:
         mixer: Any = block.mixer
         spec, seen = mixer.spec, self.seen(None)
-        cos_PW, sin_PW = self.turns(spec.rope)
+        cos_PW, sin_PW = self.turns.of(spec.rope)
         told = Rotate(positions=self.positions.data_ptr(), cos=cos_PW.data_ptr(), sin=sin_PW.data_ptr())
         told.slots, told.places, told.count = self.slots.data_ptr(), seen[0].data_ptr(), self.rows
         told.turned, told.interleaved = spec.rope.width, spec.rope.interleaved
@@ -232,44 +244,47 @@ class Plan:
     def _head(self) -> None:
         module, head = self.module, self.module.head
         scored = module.embedding if head is None else head
-        if not multiplies((scored,)):
-            last_XD = self.x_ND[self.rows - self.last :]
-            self.segments.append(lambda x_ND, context: module.logits(last_XD.to(self.dtype), context).float())
+        if not multiplies((scored,)) or module.norm is None:
             return
         strips = kernel_weights.strips(scored)
         self.noted(*kernel_weights.holder(scored))
         bias = None if head is None or head.bias is None else self.held(head, "bias")
-        laid = self.laid(module.spec.dim, (scored,), self.last)
-        self.lay(module.norm, laid, self.chosen)
-        out = Output(None, strips.rows, pointer(bias), False)
-        self.product_of_head = Product(strips.struct, laid.structure, out)
-        self.operations().append("product", self.product_of_head, strips)
+        laid = self.laid(module.spec.dim, (scored,), name="asked")
+        operations, out = Operations(), Output(None, strips.rows, pointer(bias), False)
+        told = Norm(x=self.x_ND.data_ptr(), chosen=pointer(self.asked), tiles=laid.structure, count=self.rows)
+        operations.append("norm", self._normed(module.norm, told))
+        product = Product(strips.struct, laid.structure, out)
+        operations.append("product", product, strips)
+        self.head = operations, product
 
     # ---- what parts are made of
 
     def normed(self, norms: Norms, maps: Sequence[nn.Module]) -> Laid:
         """The residual, normed where the block norms before its parts, as products with these maps read it."""
         laid = self.laid(self.module.spec.dim, maps)
-        self.lay(norms.before, laid, None)
+        self.lay(norms.before, laid)
         return laid
 
-    def lay(self, norm: nn.Module | None, laid: Laid, chosen: Tensor | None) -> None:
-        count, width = laid.structure.rows, self.x_ND.shape[1]
-        if norm is None:
-            start = self.x_ND[self.rows - count :].data_ptr()  # the chosen ones are the last
-            told = Gate(gate=start, tiles=laid.structure, gate_row=width, count=count, width=width, activation=NOTHING)
-            self.operations().append("gate", told)
+    def lay(self, norm: nn.Module | None, laid: Laid) -> None:
+        width = self.x_ND.shape[1]
+        if norm is not None:
+            self.norm(norm, Norm(x=self.x_ND.data_ptr(), tiles=laid.structure, count=self.rows))
             return
-        self.norm(norm, Norm(x=self.x_ND.data_ptr(), chosen=pointer(chosen), tiles=laid.structure, count=count))
+        told = Gate(gate=self.x_ND.data_ptr(), tiles=laid.structure, gate_row=width, count=self.rows, width=width)
+        told.activation = NOTHING
+        self.operations().append("gate", told)
 
     def norm(self, norm: nn.Module, told: Norm, width: int | None = None) -> None:
+        self.operations().append("norm", self._normed(norm, told, width))
+
+    def _normed(self, norm: nn.Module, told: Norm, width: int | None = None) -> Norm:
         told.weight = self.held(norm, "weight").data_ptr()
         if getattr(norm, "bias", None) is not None:
             told.bias = self.held(norm, "bias").data_ptr()
         told.eps, told.offset, told.centred = _norm_told(norm)
         told.inner, told.width = 1, width or self.x_ND.shape[1]
         told.x_outer, told.y_outer = told.x_outer or told.width, told.y_outer or told.width
-        self.operations().append("norm", told)
+        return told
 
     def products(self, fan: Fan | None, maps: Sequence[Any], laid: Laid, out_NR: Tensor) -> None:
         """Each map's outputs side by side; one product for all where they are of one format."""
@@ -320,7 +335,8 @@ class Plan:
         self.weights.append((held, name))
         tensor = held[name]
         assert tensor is not None
-        return tensor.detach()
+        self._copies.append(tensor.detach())  # so that nothing else can come to lie where it lies
+        return self._copies[-1]
 
     def held(self, module: nn.Module, name: str) -> Tensor:
         """The same in float32, as kernels read it: where it lies, or a copy."""
@@ -347,22 +363,14 @@ class Plan:
     def parts(self, heads: int, width: int) -> Parts:
         key = (f"parts {heads}", width)
         if key not in self._memory:
-            self._memory[key] = Parts(spans_for(self.rows, self.room), self.rows, heads, width)
+            # Of few rows there are parts by spans, of many one each. What is never written to is no memory yet.
+            self._memory[key] = Parts(1, max(MOST, FEW * spans_for(1, self.length)), heads, width)
         return self._memory[key]
 
     def seen(self, window: int | None) -> tuple[Tensor, Tensor]:
         if window not in self.places:
             self.places[window] = (torch.zeros_like(self.slots), torch.zeros_like(self.slots))
         return self.places[window]
-
-    def turns(self, rope: Rope) -> tuple[Tensor, Tensor]:
-        """(cos, sin) of all positions, each (room, W)."""
-        if rope not in self._tables:
-            amplitude = 1.0 if rope.scaling is None else rope.scaling.amplitude
-            told = {"amplitude": amplitude, "interleaved": rope.interleaved}
-            cos, sin = turning.tables(rope.frequencies(), torch.arange(self.room), **told)
-            self._tables[rope] = cos.squeeze(1).contiguous(), sin.squeeze(1).contiguous()
-        return self._tables[rope]
 
 
 def _norm_told(norm: nn.Module) -> tuple[float, float, bool]:
@@ -371,12 +379,3 @@ def _norm_told(norm: nn.Module) -> tuple[float, float, bool]:
         return norm.spec.eps, norm.spec.offset, False
     assert isinstance(norm, LayerNormModule)
     return norm.spec.eps, 0.0, True
-
-
-def readable(module: DecoderModel) -> bool:
-    """Whether all that is not packed is in fp32, fp16 or bfloat16 on the CPU, as kernels read it; in one of them."""
-    tables = [table.like for table in module.modules() if isinstance(table, QuantisedEmbedding)]
-    plain = [tensor for tensor in (*module.parameters(), *tables) if tensor.is_floating_point()]
-    known = isinstance(module.embedding, Embedding | QuantisedEmbedding)
-    kinds = {(tensor.dtype, tensor.device.type) for tensor in plain}
-    return known and len(kinds) == 1 and kinds <= {(dtype, "cpu") for dtype in kernel_weights.FORMATS}

@@ -7,7 +7,7 @@ Read next: infer/engine.py, models/decoder.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
+from cutaway.infer.kernel_pages import KernelPages
+from cutaway.infer.kernel_reach import asked, orderly
 from cutaway.infer.paged import PagedCache, PagedView
 from cutaway.infer.rounded import Rounded
 from cutaway.infer.scheduler import Limits, Plan
+from cutaway.infer.stretches import Stretch, flat, whole
 from cutaway.models.decoder import DecoderModel
-from cutaway.nn.context import CacheView, Context
+from cutaway.nn.context import Context
 from cutaway.nn.narrow_cache import narrow_streams, seen_through
 from cutaway.nn.quantised import QuantisedLinear
 from cutaway.nn.rope_scaling import DynamicNtk
@@ -30,7 +33,7 @@ from cutaway.ops.multiply.narrow import never
 class Runner:
     """A live module and the pages of all sequences. `deterministic`: a token's logits do not depend on who else is in
     the pass, nor on the part of its prompt that comes with it (infer/rounded.py). `kept`: what pages hold, None for
-    what the model computes in (nn/narrow_cache.py)."""
+    what the model computes in (nn/narrow_cache.py), or for fp16 where our kernels read them."""
 
     def __init__(
         self,
@@ -43,8 +46,9 @@ class Runner:
     ):
         place = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.module, self.dtype, self.device = module, place.dtype, place.device
-        self.kept = kept
-        streams = narrow_streams(module.spec.streams(), kept)
+        int8 = asked(module, forms) if orderly(module) or not deterministic else None
+        self.kept = torch.float16 if kept is None and int8 is not None else kept
+        streams = narrow_streams(module.spec.streams(), self.kept)
         self.cache = PagedCache(streams, limits, dtype=self.dtype, device=self.device)
         self.deterministic = deterministic
         self.forms = forms
@@ -58,56 +62,59 @@ class Runner:
         ropes = [getattr(block.mixer, "rope", None) for block in module.spec.blocks]
         self.by_prompt = any(isinstance(rope.scaling, DynamicNtk) for rope in ropes if rope is not None)
         self.weights = Weights(module)
+        # What runs passes where our kernels do, or None. Their sums are of one order as they are.
+        self.steps: KernelPages | None = None
+        if int8 is not None:
+            told = {"sequences": limits.sequences, "int8": int8, "length": module.spec.length, "steady": deterministic}
+            self.steps = KernelPages(module, self.cache, **told)
 
     def run(self, plan: Plan) -> Tensor:
         """The logits (X, V) behind the parts that sample and behind each of their guesses, in their order, then those
         behind all tokens that are scored. Takes one step of their sequences."""
         with torch.inference_mode(), _evaluating(self.module), self.rounded():
             self.cache.copy(plan.copies)
-            ids_N, positions_N, rows_X = self._flat(plan)
-            lengths, view = tuple(part.count for part in plan.parts), self._view(plan)
-            context = Context(
-                lengths=lengths,
-                positions_N=positions_N,
-                cache=view,
-                forms=self.forms,
-                prompts=tuple(len(part.sequence.request.prompt) for part in plan.parts),
-                # Each part is as exact as it is alone: steps are steps, however many, and prompts are not steps.
-                narrow=self.forms.narrow(max(lengths), self.formats),
-                apart=view.apart() if isinstance(view, PagedView) else None,
-            )
-            if not rows_X.shape[0]:
+            if self.steps is not None:
+                return self.steps.run(plan.parts, self._told)
+            ids, _, rows = flat(plan.parts)
+            context = self._told(whole(plan.parts))
+            ids_N, rows_X = (torch.tensor(one, dtype=torch.long).to(self.device) for one in (ids, rows))
+            if not rows:
                 x_ND, _ = self.module.hidden(ids_N, context)
                 return x_ND.new_empty(0, self.module.spec.vocab)
             return self.module(ids_N, context, rows_X)[0]
+
+    def review(self) -> None:
+        """The module's parts may have been replaced."""
+        if self.steps is not None:
+            self.steps.review()
 
     def rounded(self) -> AbstractContextManager:
         """What arithmetic happens in: as it comes, or rounded."""
         return Rounded() if self.deterministic else nullcontext()
 
-    def _view(self, plan: Plan) -> CacheView:
-        owners = [part.sequence.number for part in plan.parts]
-        view = PagedView(self.cache, owners, tuple(part.count for part in plan.parts))
-        return seen_through(view, self.module.spec.streams(), self.kept, self.dtype)
-
-    def _flat(self, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-        ids, positions, sampled, scored = [], [], [], []
-        for part in plan.parts:
-            end, before = part.start + part.count, len(ids)
-            ids += [*part.sequence.tokens[part.start : end - len(part.guesses)], *part.guesses]
-            positions += range(part.start, end)
-            scored += [before + place - part.start for place in part.scores]
-            if part.samples:
-                sampled += range(len(ids) - 1 - len(part.guesses), len(ids))
-        ids_N, positions_N, rows_X = (torch.tensor(one, dtype=torch.long) for one in (ids, positions, sampled + scored))
-        return ids_N.to(self.device), positions_N.to(self.device), rows_X.to(self.device)
+    def _told(self, stretches: Sequence[Stretch]) -> Context:
+        """What the module is told of a pass over these tokens."""
+        lengths = tuple(to - at for _, at, to in stretches)
+        positions = [place for _, at, to in stretches for place in range(at, to)]
+        pages = PagedView(self.cache, [part.sequence.number for part, _, _ in stretches], lengths)
+        view = seen_through(pages, self.module.spec.streams(), self.kept, self.dtype)
+        return Context(
+            lengths=lengths,
+            positions_N=torch.tensor(positions, dtype=torch.long).to(self.device),
+            cache=view,
+            forms=self.forms,
+            prompts=tuple(len(part.sequence.request.prompt) for part, _, _ in stretches),
+            # Each part is as exact as it is alone: steps are steps, however many, and prompts are not steps.
+            narrow=self.forms.narrow(max(lengths), self.formats),
+            apart=view.apart() if isinstance(view, PagedView) else None,
+        )
 
 
 def steady(forms: Forms) -> Forms:
     """The same without what chooses its arithmetic by the size of a pass; a reader's own forms stay."""
     kept = {
         name: getattr(READABLE, name)
-        for name in ("rms_norm", "multiply")
+        for name in ("rms_norm", "multiply", "delta")
         if any(getattr(forms, name) is getattr(one, name) for one in NAMED.values())
     }
     return replace(forms, narrow=never, absorb=lambda cheaper: True, **kept)

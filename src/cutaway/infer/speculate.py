@@ -21,6 +21,7 @@ from torch import Tensor
 from cutaway.infer.acceptance import Choosing, Proposal, accepted
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.proposers import Guesser, Proposer, Speaker
+from cutaway.infer.shortlist import Shortlist
 from cutaway.infer.speculated import Speculated
 from cutaway.infer.thrift import Thrift
 
@@ -86,9 +87,11 @@ def written(
     logits_XV = held.feed(held.rewind(ids, room=last))[None]
     tokens, seconds = 0, 0.0  # of the last pass behind the prompt's
     while True:
-        sound(logits_XV)
+        shortlist = held.shortlist(logits_XV, choosing.decoding) if choosing.usual else None
+        if shortlist is None or not all(shortlist.sound):
+            sound(logits_XV)
         began = len(seen)
-        for token, logprob in _kept(logits_XV, proposal, seen, choosing):
+        for token, logprob in _kept(logits_XV, proposal, seen, choosing, shortlist):
             seen.append(token)
             if speculation:
                 speculation.wrote(len(seen) - began - 1, token)
@@ -107,14 +110,17 @@ def written(
 
 
 def _kept(
-    logits_XV: Tensor, proposal: Proposal, seen: Sequence[int], choosing: Choosing
+    logits_XV: Tensor, proposal: Proposal, seen: Sequence[int], choosing: Choosing, shortlist: Shortlist | None
 ) -> Iterator[tuple[int, float]]:
     """Each token that is kept, with its logprob. Whoever asks is never left in inference mode."""
-    tokens = accepted(logits_XV, proposal, seen, choosing)
-    for logits_V in logits_XV:
+    tokens = accepted(logits_XV, proposal, seen, choosing, shortlist)
+    for row, logits_V in enumerate(logits_XV):
         with torch.inference_mode():
             token = next(tokens, None)
             if token is None:
                 return
-            logprob = float(logits_V[token].float() - logits_V.float().logsumexp(0))
+            if shortlist is None:
+                logprob = float(logits_V[token].float() - logits_V.float().logsumexp(0))
+            else:
+                logprob = shortlist.logprob(row, token)
         yield token, logprob

@@ -24,11 +24,24 @@ struct Top {  // the same fields, in the same order, as `Top` in choose.py
     float *values;      // [count][k], from the highest down; of equal ones the first comes first
     int32_t *indices;   // [count][k]
     float *sums;        // [count]: log-sum-exp; NaN where a score is NaN or infinite
+    const float *heats; // [count]: 1 / temperature of each row, or null: all 1
+    float *warm;        // [count][runs]: the sum of e^((x - highest) heat) of each run; or null
+    float *warm_sums;   // [count]: the sum of e^((x - the row's highest) heat); or null
     int64_t row;
     int32_t count, width, k;
 };
 
 static inline int runs_of(const Top &t) { return (t.width + RUN - 1) / RUN; }
+
+// The sum of e^((x - m) heat) of a run.
+static float warmed(const float *x, int first, int end, float m, float heat) {
+    Floats total = zeros();
+    int i = first;
+    for (; i + LANES <= end; i += LANES) total = total + exponential((load(x + i) - same(m)) * same(heat));
+    float sums = sum(total);
+    for (; i < end; i++) sums += std::exp((x[i] - m) * heat);
+    return sums;
+}
 
 EXPORT void top_runs(const Top *given, int thread, int threads) {
     const Top &t = *given;
@@ -56,6 +69,8 @@ EXPORT void top_runs(const Top *given, int thread, int threads) {
         for (; i < end; i++) sums += std::exp(x[i] - m);
         t.highest[one] = m;
         t.totals[one] = sums;
+        const float heat = t.heats ? t.heats[one / runs] : 1;
+        if (t.warm) t.warm[one] = heat == 1 ? sums : warmed(x, first, end, m, heat);
     }
 }
 
@@ -69,6 +84,13 @@ EXPORT void top_chosen(const Top *given, int thread, int threads) {
         float total = 0;
         for (int run = 0; run < runs; run++) total += t.totals[(int64_t)row * runs + run] * std::exp(highest[run] - m);
         t.sums[row] = m + std::log(total);
+        if (t.warm_sums) {
+            const float heat = t.heats ? t.heats[row] : 1;
+            float warm = 0;
+            for (int run = 0; run < runs; run++)
+                warm += t.warm[(int64_t)row * runs + run] * std::exp((highest[run] - m) * heat);
+            t.warm_sums[row] = warm;
+        }
         float bound = -INFINITY;
         if (t.k == 1) {
             bound = m;

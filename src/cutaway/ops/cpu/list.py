@@ -94,6 +94,8 @@ class Operations:
         self._names: list[str] = []
         self._functions: list[str] = []
         self._arguments: list[Structure] = []
+        self.structures: list[Structure] = []
+        """The arguments of all operations, those that are together one by one."""
         self._kept: list[Any] = []
         self._steps: Any = None
 
@@ -107,6 +109,10 @@ class Operations:
 
     def append(self, name: str, arguments: Structure, *keep: Any) -> None:
         """Adds an operation; `keep` is what its pointers point into."""
+        self.structures.append(arguments)
+        self._append(name, arguments, keep)
+
+    def _append(self, name: str, arguments: Structure, keep: tuple[Any, ...]) -> None:
         self._names.append(name)
         self._functions.append(name)
         self._arguments.append(arguments)
@@ -118,7 +124,8 @@ class Operations:
         addresses = (c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         work = ctypes.cast(getattr(self._library, name), c_void_p)
         told = Together(work, ctypes.cast(addresses, c_void_p), len(arguments))
-        self.append("together", told, addresses, arguments, *keep)
+        self.structures += arguments
+        self._append("together", told, (addresses, arguments, *keep))
         self._names[-1] = f"{name}s"
 
     def run(self, threads: int | None = None) -> None:

@@ -1,0 +1,123 @@
+"""The engine's passes as lists of kernels: tokens of many sequences at once, whose keys and values lie in pages.
+
+Steps of decoding, parts of prompts, guesses and prompts that are scored are all rows to the lists of
+infer/kernel_plan.py: each says which sequence it is of, and where in it. A pass is cut into pieces of at most `MOST`
+rows. Each sequence has a row in the page tables that kernels read; what a pass may have changed there is written before
+it, and no more: pages behind the first new token.
+N tokens of all parts, flat · X of them whose logits are asked for · V vocabulary.
+Read next: infer/kernel_plan.py, infer/paged.py, infer/runner.py
+"""
+
+from __future__ import annotations
+
+import ctypes
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cutaway.infer.kernel_caches import fits, tell
+from cutaway.infer.kernel_reach import rooms
+from cutaway.infer.kernel_shelf import Shelf
+from cutaway.infer.kernel_sizes import MOST
+from cutaway.infer.kernel_steps import STEADY
+from cutaway.infer.paged import PagedCache
+from cutaway.infer.scheduler import Part
+from cutaway.infer.stretches import Stretch, cut, flat
+from cutaway.models.decoder import DecoderModel
+from cutaway.nn.context import Context
+from cutaway.ops.cpu.cache import Store
+
+
+class KernelPages:
+    """Runs passes over the pages of a cache. `sequences`: those that may take part in one. `steady`: a token's logits
+    do not depend on who else is in its pass."""
+
+    def __init__(
+        self, module: DecoderModel, cache: PagedCache, *, sequences: int, int8: bool, length: int, steady: bool
+    ):
+        self.module, self.cache, self.multiple = module, cache, STEADY if steady else 1
+        self.int8, self._sequences, self._width = int8, sequences, -(-length // cache.tables.page) + 1
+        self.review()
+
+    def review(self) -> None:
+        """The module's parts may have been replaced."""
+        self.shelf = Shelf.of(self.module, int8=self.int8)
+        self._kept, places = rooms(self.module)
+        # Of each sequence its row in the tables, and the lists that its pages stood in when it got there.
+        self._slots: dict[int, tuple[int, list[list[int]]]] = {}
+        self._free = list(range(self._sequences))
+        self._tables: dict[int, np.ndarray] = {}
+        for layer, kept in enumerate(places):
+            block: Any = self.module.blocks[layer]
+            if kept is not None:
+                names = [stream.name for stream in block.mixer.spec.streams(self.module.spec.dim)]
+                first, second = (self.cache.pages[layer, name].flatten(0, 1) for name in names)
+                assert fits(block.mixer.spec, first), "pages that kernels do not read"
+                tell(kept, first, second, partial(self._store, self.cache.pool[layer, names[0]]))
+
+    def _store(self, pool: int, keys: Tensor, values: Tensor, **more: Tensor) -> Store:
+        if pool not in self._tables:
+            self._tables[pool] = np.zeros((self._sequences, self._width), dtype=np.int64)
+        table = torch.from_numpy(self._tables[pool])
+        return Store(keys=keys, values=values, table=table, page=self.cache.tables.page, **more)
+
+    def run(self, parts: Sequence[Part], context: Callable[[Sequence[Stretch]], Context]) -> Tensor:
+        """The logits (X, V) as `infer.runner.Runner.run` gives them. Takes one step of the parts' sequences. `context`:
+        what torch is told where it runs a part of the pass."""
+        ids, positions, asked = flat(parts)
+        order = sorted(range(len(asked)), key=asked.__getitem__)
+        rows = [asked[one] for one in order]
+        owners = [part.sequence.number for part in parts]
+        slots: list[int] = []
+        for part in parts:
+            slots += [self._slot(part, owners)] * part.count
+        logits_XV = torch.empty(len(rows) + self.multiple - 1, self.module.spec.vocab)
+        end = max(part.start + part.count for part in parts)
+        with self.shelf.lent(self.module, end) as plan:
+            for start, stretches in zip(range(0, len(ids), MOST), cut(parts, MOST), strict=True):
+                here, count = slice(start, start + MOST), sum(to - at for _, at, to in stretches)
+                first, last = bisect_left(rows, start), bisect_left(rows, start + count)
+                wanted = [row - start for row in rows[first:last]]
+                told = context(stretches) if plan.wants_torch else None
+                plan.take(ids[here], positions[here], slots[here], wanted, self.multiple)
+                for window in plan.places:
+                    plan.see(window, positions[here])
+                ctypes.memmove(plan.kept, self._kept, len(self._kept))
+                plan.run(self.module, count, logits_XV[first:], told)
+                for part, at, to in stretches:
+                    self.cache.tables.advance(part.sequence.number, to - at)
+        if order == list(range(len(order))):
+            return logits_XV[: len(rows)]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return logits_XV.index_select(0, torch.tensor(back))
+
+    def _slot(self, part: Part, owners: Sequence[int]) -> int:
+        """The row of a part's sequence in the tables, which holds all pages up to the part's end."""
+        owner, tables = part.sequence.number, self.cache.tables
+        pages = [tables.rows(owner, pool) for pool in self._tables]
+        known = self._slots.get(owner)
+        if known is not None and all(one is other for one, other in zip(known[1], pages, strict=True)):
+            # Pages before the part's first token are what they were: only what is not yet written is ever copied.
+            slot, begin = known[0], part.start // tables.page
+        else:  # a new sequence, or one that gave all its pages back meanwhile
+            slot, begin = known[0] if known is not None else self._vacant(owners), 0
+            self._slots[owner] = slot, pages
+        end = -(-(part.start + part.count) // tables.page)
+        for table, held in zip(self._tables.values(), pages, strict=True):
+            if end - begin == 1:
+                table[slot, begin] = max(held[begin], 0) * tables.page
+            else:
+                table[slot, begin:end] = np.maximum(held[begin:end], 0) * tables.page
+        return slot
+
+    def _vacant(self, owners: Sequence[int]) -> int:
+        if not self._free:
+            present = set(owners)
+            for owner in [one for one in self._slots if one not in present]:
+                self._free.append(self._slots.pop(owner)[0])
+        return self._free.pop()

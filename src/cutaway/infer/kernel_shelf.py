@@ -1,0 +1,76 @@
+"""The plans of each module, made once and lent to one pass at a time: whoever reads or writes a text takes one.
+
+A plan has arrays of its own, so two threads need two; passes one after the other, of however many texts and engines,
+share one. Making one takes some 20 ms for 30 layers, and lists keep to where the weights lie: a plan whose weights were
+put elsewhere, or written to, is thrown away. Plans go when their module goes.   Read next: infer/kernel_plan.py
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from cutaway.infer.kernel_plan import Plan
+from cutaway.models.decoder import DecoderModel
+
+LENGTH = 65536
+"""Tokens that plans have room for, where a model is made for more; a longer sequence has another one made."""
+
+_making = threading.Lock()  # packing weights in strips, and looking up shelves, are one thread's at a time
+_shelves: weakref.WeakKeyDictionary[DecoderModel, dict[bool, Shelf]] = weakref.WeakKeyDictionary()
+
+
+class Shelf:
+    """Plans of one module and one kind of activations: those that nobody uses just now."""
+
+    def __init__(self, *, int8: bool):
+        self.int8 = int8
+        self.idle: list[Plan] = []
+
+    @classmethod
+    def of(cls, module: DecoderModel, *, int8: bool) -> Shelf:
+        """The one that all users of a module share. Plans of parts that were replaced meanwhile are thrown away."""
+        with _making:
+            shelf = _shelves.setdefault(module, {}).setdefault(int8, cls(int8=int8))
+        parts = tuple(module.modules())[1:]
+        shelf.idle[:] = [plan for plan in list(shelf.idle) if _same(plan.made_of, parts)]
+        return shelf
+
+    @contextmanager
+    def lent(self, module: DecoderModel, end: int) -> Iterator[Plan]:
+        """A plan of the module, for sequences of up to `end` tokens. What went wrong is not used again."""
+        plan = self._taken(module, end)
+        if end > plan.turns.room:
+            with _plainly():
+                plan.turns.grow(end)
+        yield plan
+        self.idle.append(plan)
+
+    def _taken(self, module: DecoderModel, end: int) -> Plan:
+        while True:
+            try:
+                plan = self.idle.pop()  # a list's own lock is enough
+            except IndexError:
+                break
+            if end <= plan.length and plan.stamps == plan.where():
+                return plan
+        length = min(module.spec.length, LENGTH)
+        with _making, _plainly():
+            return Plan(module, int8=self.int8, length=length if end <= length else 2 * end)
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """What is made here outlives inference mode, wants no gradients, and is the same whoever asks for it: whatever mode
+    somebody runs torch in (infer/rounded.py) is not asked."""
+    with _disable_current_modes(), torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _same(made_of: tuple[torch.nn.Module, ...], parts: tuple[torch.nn.Module, ...]) -> bool:
+    return len(made_of) == len(parts) and all(one is other for one, other in zip(made_of, parts, strict=True))
