@@ -79,7 +79,7 @@ class PagedCache:
         for place, stream in self.streams.items():
             rows = () if stream.per == "sequence" else (-(-limits.page // stream.every),)
             shape = (self.tables.pools[self.pool[place]].pages, *rows, *stream.shape)
-            self.pages[place] = torch.zeros(shape, dtype=stream.dtype or dtype, device=device)
+            self.pages[place] = torch.zeros(shape, dtype=stream.held_in(dtype), device=device)
         self.device = device
         self._marks = 0
 

@@ -168,7 +168,7 @@ class _Knife:
             return sum(child.cache_bytes for child in children), sum(child.kept_bytes for child in children)
         streams: tuple[Stream, ...] = value.streams(self.dim)
         each = [
-            math.prod(stream.shape) * (stream.dtype or self.dtype).itemsize / stream.every
+            math.prod(stream.shape) * stream.held_in(self.dtype).itemsize / stream.every
             for stream in streams
             if stream.per == "token"
         ]

@@ -60,7 +60,7 @@ class ContiguousCache:
         self._memories: dict[Place, Memories] = {}
         for place, stream in self._every.items():
             if stream.per == "sequence":
-                self._states[place] = torch.zeros(sequences, *stream.shape, dtype=stream.dtype or dtype, device=device)
+                self._states[place] = torch.zeros(sequences, *stream.shape, dtype=stream.held_in(dtype), device=device)
             elif stream.per == "memory":
                 self._memories[place] = Memories(stream, dtype, device, sequences)
             else:

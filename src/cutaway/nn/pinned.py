@@ -21,7 +21,7 @@ class Pinned:
         self, stream: Stream, dtype: torch.dtype, device: torch.device | str | None, capacity: int, slack: int
     ):
         self.most = stream.first
-        self.pinned = torch.empty(0, *stream.shape, dtype=stream.dtype or dtype, device=device)
+        self.pinned = torch.empty(0, *stream.shape, dtype=stream.held_in(dtype), device=device)
         self.rolling = Rows(stream, dtype, device, capacity, slack)
 
     @property

@@ -33,7 +33,7 @@ class Rows:
         self.count = 0
         self.visible = 0  # rows that the present pass may see
         rows = capacity if stream.last is None else min(capacity, 2 * (stream.last + slack))
-        self.buffer = _room(rows, stream.shape, stream.dtype or dtype, device)
+        self.buffer = _room(rows, stream.shape, stream.held_in(dtype), device)
 
     @property
     def end(self) -> int:
@@ -123,7 +123,7 @@ class Memories:
     lie as they are read; nothing changes in place."""
 
     def __init__(self, stream: Stream, dtype: torch.dtype, device: Device, sequences: int):
-        self.rows_S = _room(0, stream.shape, stream.dtype or dtype, device)
+        self.rows_S = _room(0, stream.shape, stream.held_in(dtype), device)
         self.counts = (0,) * sequences
         self._origins: list[object] = [None] * sequences  # equal ones are copies of one memory
 

@@ -25,7 +25,7 @@ class Stream:
     beside those w. A "sequence" stream holds one row per sequence (a recurrent state), replaced as a whole and zero at
     the start. A "memory" stream holds one row per token of another sequence (the source that an encoder read): given
     once, of any number, and not touched when tokens are taken back. `dtype=None` means the dtype that the model
-    computes in.
+    computes in, in float32 at least if `wide`: what is summed up over a whole text.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Stream:
     last: int | None = None
     per: Literal["token", "sequence", "memory"] = "token"
     first: int = 0
+    wide: bool = False
 
     def __post_init__(self) -> None:
         if self.every < 1 or (self.last is not None and self.last < 1) or any(width < 1 for width in self.shape):
@@ -43,6 +44,12 @@ class Stream:
             raise BadInput(f"a {self.per} stream has neither `every` nor `last`", field="Stream.per")
         if self.first and (self.first < 0 or self.last is None or self.every != 1):
             raise BadInput("goes with `last`, and with a row for each token", field="Stream.first")
+        if self.wide and self.dtype is not None:
+            raise BadInput("a stream has a dtype of its own, or the model's, widened", field="Stream.wide")
+
+    def held_in(self, dtype: torch.dtype) -> torch.dtype:
+        """The dtype of its rows, where the model computes in `dtype`."""
+        return self.dtype or (torch.promote_types(dtype, torch.float32) if self.wide else dtype)
 
     def rows(self, tokens: int) -> int:
         """How many rows are held for a sequence of so many tokens (of a memory: for so many tokens of the source)."""
@@ -53,4 +60,4 @@ class Stream:
 
     def bytes(self, tokens: int, dtype: torch.dtype = torch.float32) -> int:
         """Bytes held for a sequence of so many tokens, where the model computes in `dtype`."""
-        return self.rows(tokens) * prod(self.shape) * (self.dtype or dtype).itemsize
+        return self.rows(tokens) * prod(self.shape) * self.held_in(dtype).itemsize

@@ -23,6 +23,7 @@ from cutaway.ops.block_sparse import attend_blocks_gathered, attend_blocks_reada
 from cutaway.ops.choice import ATTEND, Form, choose_attend
 from cutaway.ops.cpu.build import library
 from cutaway.ops.cpu.multiply import multiply_kernels, multiply_kernels_int8, narrow_kernels
+from cutaway.ops.delta import delta_chunked, delta_readable
 from cutaway.ops.dispatch import dispatch_readable, dispatch_sorted
 from cutaway.ops.multiply.fast import multiply_bfloat16, multiply_exact, multiply_fast
 from cutaway.ops.multiply.narrow import narrow, never
@@ -60,6 +61,7 @@ class Forms:
     gate: Form = activation.gate_fast
     multiply: Form = multiply_fast
     dispatch: Form = dispatch_sorted
+    delta: Callable[..., tuple[Tensor, Tensor]] = delta_chunked
     narrow: Callable[[int, frozenset[str]], torch.dtype | None] = narrow
     absorb: Callable[[bool], bool] = where_cheaper
 
@@ -82,6 +84,7 @@ READABLE = Forms(
     gate=activation.gate_readable,
     multiply=multiply_readable,
     dispatch=dispatch_readable,
+    delta=delta_readable,
     narrow=never,
 )
 

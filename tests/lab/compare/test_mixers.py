@@ -4,6 +4,7 @@ import pytest
 
 from cutaway.lab.compare.mixers import KINDS, Shape, about, mixer, rate
 from cutaway.nn.attention.block_sparse import BlockSparse
+from cutaway.nn.attention.gated_delta import GatedDelta
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.attention.latent import Latent
 from cutaway.nn.attention.native_sparse import NativeSparse
@@ -17,6 +18,8 @@ def test_numbers_are_what_they_say():
     assert isinstance(latent, Latent) and latent.rank == 48
     assert isinstance(sparse, NativeSparse) and sparse.kv_heads == 4
     assert isinstance(blocks, BlockSparse) and blocks.reads(1128) == 4 * 100 - 72 + 100
+    delta = [mixer(name, SHAPE) for name in ("delta", "delta:2")]
+    assert [one.key_heads for one in delta if isinstance(one, GatedDelta)] == [8, 2]
     sinks, alibi = mixer("sinks:300", SHAPE), mixer("alibi", SHAPE)
     assert isinstance(sinks, GroupedQuery) and (sinks.window, sinks.sinks) == (300, 4)
     assert isinstance(alibi, GroupedQuery) and alibi.rope is None and alibi.alibi is not None

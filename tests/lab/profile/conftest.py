@@ -7,6 +7,7 @@ import pytest
 from cutaway.base.seeds import seed_all
 from cutaway.infer.language import Language
 from cutaway.models.decoder import Decoder
+from cutaway.nn.attention.gated_delta import GatedDelta
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.attention.latent import Latent
 from cutaway.nn.attention.native_sparse import NativeSparse
@@ -26,6 +27,7 @@ KINDS = {
     "window": (GroupedQuery(**SIZES, window=5), FEED),
     "latent": (Latent(heads=4, rank=16, head_dim=8, rope=ROPE), FEED),
     "native sparse": (NativeSparse(**SIZES, block=4, stride=2, select=4, top_k=3, window=5), FEED),
+    "gated delta": (GatedDelta(heads=4, key_heads=2, head_dim=8), FEED),
     "experts": (FULL, Experts(count=4, expert=Gated(hidden=24), router=SoftmaxTopK(top_k=2), shared=Gated(hidden=24))),
 }
 

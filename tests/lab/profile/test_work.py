@@ -43,7 +43,7 @@ def test_many_tokens_need_all_experts(every, kind):
 def test_what_is_written_is_the_rows_that_end_in_the_span(every, kind):
     whole = work(every.module, [(20, 20)], 1, F32)["cache"].bytes
     parts = [work(every.module, [(1, length)], 1, F32)["cache"].bytes for length in range(1, 21)]
-    assert whole == sum(parts) > 0
+    assert whole == sum(parts[-1:] if kind == "gated delta" else parts) > 0  # a state is written once a pass
     if kind == "grouped":
         assert set(parts) == {2 * 2 * 2 * 8 * 4}  # blocks, key and value, kv heads, dims, bytes
 

@@ -61,7 +61,7 @@ def test_the_attention_of_the_readme_passes():
 def test_what_few_models_have_is_a_remark():
     verdict = judge(PARTS["nn.grouped"], type("Own", (Own,), {"sunk": False}))
     assert verdict.passed and any("sinks" in note for note in verdict.notes)
-    assert not judge(PARTS["nn.grouped"], Own).notes
+    assert not any("sinks" in note for note in judge(PARTS["nn.grouped"], Own).notes)
 
     def undropped(q, k, v, see, *, scale, softcap=None, dropout=0.0):
         return FAST.attend(q, k, v, see, scale=scale, softcap=softcap)

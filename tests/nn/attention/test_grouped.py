@@ -31,6 +31,7 @@ VALUES = {
     "window of one": GroupedQuery(heads=2, kv_heads=1, head_dim=8, window=1),
     "normed": GroupedQuery(heads=2, kv_heads=2, head_dim=8, rope=Rope(width=8), head_norm=RMSNorm(), scale=0.3),
     "capped": GroupedQuery(heads=2, kv_heads=1, head_dim=8, softcap=2.0, window=4),
+    "gated": GroupedQuery(heads=4, kv_heads=2, head_dim=6, rope=Rope(width=2), gated=True, bias=True),
 }
 EACH = pytest.mark.parametrize("spec", VALUES.values(), ids=VALUES.keys())
 

@@ -88,7 +88,10 @@ def experts_oracle(x: np.ndarray, weights: Weights, chosen_NJ: list[list[int]], 
         for index, weight in zip(chosen_J, weight_oracle(logits_E, chosen_J, value.router), strict=True):
             y[n] += weight * _feed(x[n : n + 1], weights, f"experts.{index}.", value.expert)[0]
         if value.shared is not None:
-            y[n] += _feed(x[n : n + 1], weights, "shared.", value.shared)[0]
+            shared = _feed(x[n : n + 1], weights, "shared.", value.shared)[0]
+            if value.shared_gated:
+                shared = shared / (1 + math.exp(-float(weights["shared_gate.weight"][0] @ x[n])))
+            y[n] += shared
     return np.concatenate([y.ravel(), losses_oracle(logits_NE, chosen_NJ, value.router)])
 
 
@@ -111,10 +114,12 @@ def _feed(x: np.ndarray, weights: Weights, prefix: str, feed: Gated | Plain) -> 
 
 
 def check_experts(make: Maker, forms: Forms = FAST) -> None:
-    """Raises AssertionError, saying where, if `make(count=, expert=, router=, shared=)` builds something else."""
+    """Raises AssertionError, saying where, if `make(count=, expert=, router=, shared=, shared_gated=)` builds something
+    else."""
     for index, (count, router) in enumerate(ROUTERS):
         expert = Gated(hidden=2) if index % 2 else Plain(hidden=2, activation="gelu")
-        value = make(count=count, expert=expert, router=router, shared=None if index % 3 else Gated(hidden=4))
+        shared = None if index % 3 else Gated(hidden=4)
+        value = make(count=count, expert=expert, router=router, shared=shared, shared_gated=index % 6 == 3)
         module = _random_module(value)
         try:
             _compare_module(module, value, forms)

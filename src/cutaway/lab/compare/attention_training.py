@@ -25,6 +25,7 @@ from cutaway.lab.page import Section
 from cutaway.lab.plot import Axis, Line, beside, legend, plot
 from cutaway.models.decoder import Decoder
 from cutaway.nn.attention.block_sparse import BlockSparse, mask
+from cutaway.nn.attention.gated_delta import GatedDelta
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.attention.latent import Latent
 from cutaway.nn.attention.native_sparse import NativeSparse
@@ -34,7 +35,7 @@ from cutaway.nn.positions import Rope
 from cutaway.ops.forms import Forms, attended
 
 TEXT, PROBES = 8, 32  # by how much windows and blocks are shorter than those that are timed
-SLOW: Mapping[str, float] = MappingProxyType({"nsa": 3.0, "block-sparse": 4.0})
+SLOW: Mapping[str, float] = MappingProxyType({"nsa": 3.0, "block-sparse": 4.0, "delta": 3.0})
 PROBE_SECONDS = 6.0  # of one that takes about half its steps
 
 
@@ -194,6 +195,9 @@ def shrunk(value: object, full: Shape, heads: int, head_dim: int, times: int, le
             top_k=max(3, value.top_k // 4),
             window=fewer(value.window, 4),
         )
+    if isinstance(value, GatedDelta):
+        keys = groups(value.key_heads, value.heads, heads)
+        return replace(value, heads=heads, key_heads=keys, head_dim=head_dim, value_dim=head_dim)
     assert isinstance(value, BlockSparse)
     block = fewer(value.block, 2)
     seen = mask(-(-length // block), near=4, first=1)
@@ -217,4 +221,6 @@ def told(value: object) -> str:
         return f"{value.heads} heads, rank {value.rank}"
     if isinstance(value, NativeSparse):
         return f"{value.top_k} blocks of {value.select}, window {value.window}"
+    if isinstance(value, GatedDelta):
+        return f"{value.heads} states of {value.head_dim} x {value.value_width}"
     return f"blocks of {value.block}" if isinstance(value, BlockSparse) else type(value).__name__

@@ -15,6 +15,7 @@ from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
 from cutaway.nn.alibi import Alibi
 from cutaway.nn.attention.block_sparse import BlockSparse, mask
+from cutaway.nn.attention.gated_delta import GatedDelta
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.attention.latent import Latent
 from cutaway.nn.attention.native_sparse import NativeSparse
@@ -75,6 +76,10 @@ def _native_sparse(shape: Shape, kv_heads: int) -> Mixer:
     return NativeSparse(heads=shape.heads, kv_heads=kv_heads, head_dim=shape.head_dim, rope=Rope(width=shape.head_dim))
 
 
+def _gated_delta(shape: Shape, key_heads: int) -> Mixer:
+    return GatedDelta(heads=shape.heads, key_heads=key_heads, head_dim=shape.head_dim)
+
+
 def _block_sparse(shape: Shape, block: int) -> Mixer:
     if block < 1:
         raise BadInput(f"must be at least 1, is {block}", field="BlockSparse.block")
@@ -133,6 +138,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             number="tokens",
             usual=lambda _: 64,
             rate=9e9,
+        ),
+        "delta": Kind(
+            about="Gated DeltaNet: a state for each head in place of a cache; so many key heads",
+            make=_gated_delta,
+            number="key heads",
+            usual=lambda shape: shape.heads,
+            rate=8e9,
         ),
     }
 )

@@ -31,6 +31,8 @@ CHINESE = {
     "原生稀疏注意力": "native-sparse",
     "块稀疏注意力": "block-sparse",
     "注意力汇聚": "sinks",
+    "线性注意力": "gated-delta",
+    "门控增量网络": "gated-delta",
     "位置编码": "rope",
     "旋转位置编码": "rope",
     "前馈网络": "plain",

@@ -24,6 +24,7 @@ from cutaway.lab.explain.optimisers import OPTIMISERS
 from cutaway.lab.explain.parallel import PARALLEL
 from cutaway.lab.explain.positions import POSITIONS
 from cutaway.lab.explain.quantisation import QUANTISATION
+from cutaway.lab.explain.recurrent import RECURRENT
 from cutaway.lab.explain.sparse import SPARSE
 from cutaway.lab.explain.speculation import SPECULATION
 from cutaway.lab.explain.tokens import TOKENS
@@ -33,6 +34,7 @@ FAMILIES: dict[str, tuple[Explanation, ...]] = {
     "text and tokens": TOKENS,
     "attention": (*ATTENTIONS, *ATTENTION_FORMS),
     "attention to a part": SPARSE,
+    "a state in place of a cache": RECURRENT,
     "positions": POSITIONS,
     "feed-forwards": FEEDS,
     "experts": MIXTURES,
@@ -59,6 +61,7 @@ KINDS = {
     "LatentAttention": "latent-attention",
     "NativeSparseAttention": "native-sparse",
     "BlockSparseAttention": "block-sparse",
+    "GatedDeltaNet": "gated-delta",
     "ExpertsFeed": "experts",
     "RouterModule": "router",
     "MaskedHeadModule": "masked",

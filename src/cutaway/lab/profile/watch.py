@@ -54,6 +54,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "attend": lambda name: "attention",
     "attend_blocks": lambda name: "attention",
     "attend_paged": lambda name: "attention",
+    "delta": lambda name: "attention",
     "rotate": lambda name: "positions",
     "rms_norm": lambda name: "norms",
     "layer_norm": lambda name: "norms",

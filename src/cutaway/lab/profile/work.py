@@ -113,7 +113,7 @@ def _fed(feed: nn.Module, tokens: int) -> float:
 
 
 def _written(stream: Stream, spans: Sequence[Span], dtype: torch.dtype) -> float:
-    row = math.prod(stream.shape) * (stream.dtype or dtype).itemsize
+    row = math.prod(stream.shape) * stream.held_in(dtype).itemsize
     if stream.per != "token":
         return row * len(spans)
     return sum(row * (length // stream.every - (length - count) // stream.every) for count, length in spans)

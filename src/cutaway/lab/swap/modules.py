@@ -14,6 +14,7 @@ from cutaway.lab.swap.module_part import Kind, module_part
 from cutaway.lab.swap.part import Part, Probe
 from cutaway.nn.alibi import Alibi
 from cutaway.nn.attention.block_sparse import BlockSparse, BlockSparseAttention
+from cutaway.nn.attention.gated_delta import GatedDelta, GatedDeltaNet
 from cutaway.nn.attention.grouped import GroupedQuery, GroupedQueryAttention
 from cutaway.nn.attention.latent import Latent, LatentAttention
 from cutaway.nn.attention.native_sparse import NativeSparse, NativeSparseAttention
@@ -46,6 +47,7 @@ GROUPED = Kind(
     rare={
         "sinks": GroupedQuery(**HEADS, window=2, sinks=1),
         "alibi": GroupedQuery(**HEADS, alibi=Alibi()),
+        "output gate": GroupedQuery(**HEADS, gated=True),
     },
 )
 LATENT = Kind(
@@ -78,6 +80,17 @@ NATIVE = Kind(
         "output bias": NativeSparse(**SPARSE, out_bias=True),
     },
 )
+DELTA = Kind(
+    ours=GatedDeltaNet,
+    keeps=True,
+    specs={
+        "states": GatedDelta(heads=2, key_heads=2, head_dim=2, kernel=1),
+        "convolution": GatedDelta(heads=2, key_heads=2, head_dim=2),
+        "shared key heads": GatedDelta(heads=4, key_heads=2, head_dim=2, kernel=2),
+        "value width": GatedDelta(heads=2, key_heads=2, head_dim=2, value_dim=3, kernel=2),
+        "norm's eps": GatedDelta(heads=2, key_heads=2, head_dim=2, norm=RMSNorm(eps=0.5)),
+    },
+)
 SEEN = ((0,), (0, 1), (0, 2), (0, 2, 3))
 BLOCKS = Kind(
     ours=BlockSparseAttention,
@@ -102,6 +115,9 @@ EXPERTS = Kind(
         "top-k, then softmax": Experts(count=4, expert=FEED, router=TopKSoftmax(top_k=2)),
         "sigmoid scores": Experts(count=4, expert=FEED, router=SigmoidTopK(top_k=2)),
         "shared expert": Experts(count=4, expert=FEED, router=SoftmaxTopK(top_k=2), shared=FEED),
+        "shared expert's weight": Experts(
+            count=4, expert=FEED, router=SoftmaxTopK(top_k=2), shared=FEED, shared_gated=True
+        ),
         "plain experts": Experts(count=4, expert=Plain(hidden=3), router=SoftmaxTopK(top_k=2)),
     },
 )
@@ -146,6 +162,7 @@ PARTS = (
     ),
     module_part("nn.latent", "latent attention (MLA) as a module", LATENT),
     module_part("nn.native_sparse", "native sparse attention (NSA) as a module", NATIVE),
+    module_part("nn.gated_delta", "Gated DeltaNet as a module", DELTA),
     module_part("nn.block_sparse", "attention under a mask of blocks as a module", BLOCKS),
     module_part("nn.experts", "a mixture of experts as a module", EXPERTS),
     module_part(

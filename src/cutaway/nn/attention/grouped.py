@@ -38,7 +38,9 @@ class GroupedQuery:
     are those within the rolling cache (nn/attention/sinks.py). `alibi`: distances instead of rotations.
     `scale`: what scores are multiplied by, 1/sqrt(head_dim) if None.
     `head_norm`: the norm of each head's query and key (QK-norm, Qwen3, Gemma 3). `softcap`: Gemma 2's bound on scores.
-    `bias` is that of the q, k and v projections, `out_bias` that of the output's. `dropout` acts on the weights.
+    `gated`: what a head gives is multiplied by the sigmoid of a linear map of the input, number by number (Qiu et al.
+    2025, arXiv 2505.06708: no more need for sinks). `bias` is that of the q, k and v projections, and of the gate's;
+    `out_bias` that of the output's. `dropout` acts on the weights.
     """
 
     heads: int
@@ -54,6 +56,7 @@ class GroupedQuery:
     dropout: float = 0.0
     sinks: int = 0
     alibi: Alibi | None = None
+    gated: bool = False
 
     def __post_init__(self) -> None:
         for name in ("heads", "kv_heads", "head_dim"):
@@ -101,7 +104,7 @@ class GroupedQuery:
     def cost(self, dim: int, tokens: int, length: int) -> Cost:
         """The last `tokens` of `length`: four projections, then scores and weighted sum over the keys each may see."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        total = linear_cost(dim, queries, tokens, bias=self.bias)
+        total = linear_cost(dim, queries, tokens, bias=self.bias) * (1 + self.gated)
         total += linear_cost(dim, keys, tokens, bias=self.bias) * 2
         total += linear_cost(queries, dim, tokens, bias=self.out_bias)
         if self.head_norm is not None:
@@ -128,6 +131,7 @@ class GroupedQueryAttention(nn.Module):
         self.query = Linear(dim, queries, bias=spec.bias)
         self.key = Linear(dim, keys, bias=spec.bias)
         self.value = Linear(dim, keys, bias=spec.bias)
+        self.gate = Linear(dim, queries, bias=spec.bias) if spec.gated else None
         self.out = Linear(queries, dim, bias=spec.out_bias)
         self.query_norm = spec.head_norm.build(spec.head_dim) if spec.head_norm else None
         self.key_norm = spec.head_norm.build(spec.head_dim) if spec.head_norm else None
@@ -141,7 +145,10 @@ class GroupedQueryAttention(nn.Module):
             y_NHK, report = self._step(q_NHK, k_NGK, v_NGK, context), {}
         else:
             y_NHK, report = self._attend(q_NHK, k_NGK, v_NGK, context)
-        return own["out"](y_NHK.flatten(-2).to(x_ND.dtype), context), report
+        y_NQ = y_NHK.flatten(-2).to(x_ND.dtype)
+        if self.spec.gated:
+            y_NQ = y_NQ * own["gate"](x_ND, context).sigmoid()
+        return own["out"](y_NQ, context), report
 
     def _in_pages(self, context: Context) -> bool:
         """Whether the pass's first sequences attend to pages where they lie: nothing stands between rows and scores."""

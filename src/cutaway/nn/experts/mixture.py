@@ -2,6 +2,7 @@
 
 Shazeer et al. 2017 (arXiv 1701.06538), section 2; shared experts: DeepSeekMoE (arXiv 2401.06066), equation 9.
     y = sum over chosen e of weight_e expert_e(x)  (+ shared(x), which every token uses)
+In Qwen2-MoE (arXiv 2407.10671) and Qwen3-Next the shared one is weighed too: sigmoid(w x) shared(x).
 An expert is a feed like any other, so that its weights load, start and train as a feed's do. Nothing is dropped.
 Departure: several shared experts are one of their joint width, which is the same sum. Packed weights are not made for
 experts here: none of our readers of packed files knows them.
@@ -18,27 +19,31 @@ from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
 from cutaway.nn.context import Context
-from cutaway.nn.cost import Cost
+from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.experts.balance import balance_loss, entropy, load, z_loss
 from cutaway.nn.experts.routers import Router, RouterModule, check_router, router_cost
 from cutaway.nn.experts.routing import Routing
 from cutaway.nn.feedforward import Gated, Plain
+from cutaway.nn.linear import Linear
 from cutaway.nn.stream import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experts:
     """`count` feeds like `expert`, of which `router` chooses `router.top_k` for each token. `shared`: a feed that every
-    token goes through besides."""
+    token goes through besides; `shared_gated`: by a weight of its own for each token."""
 
     count: int
     expert: Gated | Plain
     router: Router
     shared: Gated | Plain | None = None
+    shared_gated: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise BadInput(f"must be at least 1, is {self.count}", field="Experts.count")
+        if self.shared_gated and self.shared is None:
+            raise BadInput("there is no shared expert to weigh", field="Experts.shared_gated")
         check_router(self.router, self.count)
 
     def build(self, dim: int) -> ExpertsFeed:
@@ -49,6 +54,8 @@ class Experts:
         expert = self.expert.cost(dim, tokens, length)
         total = router_cost(self.router, dim, self.count, tokens)
         total += Cost(parameters=self.count * expert.parameters, flops=self.router.top_k * expert.flops)
+        if self.shared_gated:
+            total += linear_cost(dim, 1, tokens, bias=False)
         return total if self.shared is None else total + self.shared.cost(dim, tokens, length)
 
     def active(self, dim: int) -> int:
@@ -74,13 +81,17 @@ class ExpertsFeed(nn.Module):
         self.router = RouterModule(dim, spec.count, spec.router)
         self.experts = nn.ModuleList(spec.expert.build(dim) for _ in range(spec.count))
         self.shared = spec.shared.build(dim) if spec.shared is not None else None
+        self.shared_gate = Linear(dim, 1) if spec.shared_gated else None
 
     def forward(self, x_ND: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
         routing = self.router(x_ND)
         calls = [partial(_call, expert, context) for expert in self.experts]
         y_ND = context.forms.dispatch(x_ND, routing.chosen_NJ, routing.weights_NJ, calls)
         if self.shared is not None:
-            y_ND = y_ND + _call(self.shared, context, x_ND)
+            shared_ND = _call(self.shared, context, x_ND)
+            if self.shared_gate is not None:
+                shared_ND = self.shared_gate(x_ND, context).sigmoid() * shared_ND
+            y_ND = y_ND + shared_ND
         return y_ND, self._report(routing, wanted="experts" in context.want)
 
     def _report(self, routing: Routing, wanted: bool) -> dict[str, Any]:

@@ -49,7 +49,13 @@ class Rows(ParallelStyle):
 
 
 PLANS: dict[type[nn.Module], dict[str, ParallelStyle]] = {
-    GroupedQueryAttention: {"query": Columns(), "key": Columns(), "value": Columns(), "out": Rows()},
+    GroupedQueryAttention: {
+        "query": Columns(),
+        "key": Columns(),
+        "value": Columns(),
+        "gate": Columns(),
+        "out": Rows(),
+    },
     PlainFeed: {"up": Columns(), "down": Rows()},
     GatedFeed: {"gate": Columns(), "up": Columns(), "down": Rows()},
 }
@@ -72,15 +78,20 @@ def split_tensors(module: nn.Module, fleet: Fleet) -> nn.Module:
         for weight in module.parameters():
             dist.broadcast(weight.detach(), group=fleet.group("tensor"), group_src=0)
     for part in parts:
-        parallelize_module(part, mesh, PLANS[type(part)])  # type: ignore[arg-type]
+        parallelize_module(part, mesh, _plan(part))  # type: ignore[arg-type]
         if isinstance(part, GroupedQueryAttention):
             _share_heads(part, fleet)
     return module
 
 
+def _plan(part: nn.Module) -> dict[str, ParallelStyle]:
+    """How each map of a part is cut; not every attention has a gate."""
+    return {name: style for name, style in PLANS[type(part)].items() if getattr(part, name) is not None}
+
+
 def _check(part: nn.Module, count: int) -> None:
     name = type(part).__name__
-    if type(part) not in PLANS or any(not isinstance(part.get_submodule(at), Linear) for at in PLANS[type(part)]):
+    if type(part) not in PLANS or any(not isinstance(part.get_submodule(at), Linear) for at in _plan(part)):
         raise BadInput(f"there is no plan to cut it (for: {', '.join(one.__name__ for one in PLANS)})", field=name)
     fields = ("heads", "kv_heads") if isinstance(part, GroupedQueryAttention) else ("hidden",)
     for field in fields:

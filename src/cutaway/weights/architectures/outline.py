@@ -54,10 +54,11 @@ def heads(fields: Fields, *, kv_heads: int | None = None, head_dim: int | None =
     }
 
 
-def rope(fields: Fields, head_dim: int, longest: int = 2048) -> Rope:
+def rope(fields: Fields, head_dim: int, longest: int = 2048, *, part: float | None = None) -> Rope:
+    """`part`: of a head that rotates, where an architecture has such and the file does not say."""
     if head_dim % 2:
         fields.refuse("head_dim", f"a head of {head_dim} dims cannot rotate: the number must be even")
-    return read_rope(fields, head_dim, length(fields, longest))
+    return read_rope(fields, head_dim, length(fields, longest), part=part)
 
 
 def gated(fields: Fields, *, bias: bool = False) -> Gated:

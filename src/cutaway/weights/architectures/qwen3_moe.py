@@ -41,7 +41,7 @@ def spec(fields: Fields) -> Decoder:
         expert=Gated(hidden=fields.count("moe_intermediate_size", 768), activation=outline.gated(fields).activation),
         router=router,
     )
-    kept = _dense_layers(fields)
+    kept = dense_layers(fields)
     step = fields.count("decoder_sparse_step", 1, most=LAYERS)
     blocks = [dense if layer in kept or (layer + 1) % step else replace(dense, feed=mixed) for layer in range(layers)]
     return Decoder(
@@ -54,7 +54,7 @@ def spec(fields: Fields) -> Decoder:
     )
 
 
-def _dense_layers(fields: Fields) -> frozenset[int]:
+def dense_layers(fields: Fields) -> frozenset[int]:
     """`mlp_only_layers`: the layers whose feed is a plain gated one."""
     told = fields.get("mlp_only_layers", [])
     if not isinstance(told, list) or not all(type(one) is int and 0 <= one < LAYERS for one in told):

@@ -19,9 +19,13 @@ THETA = 10_000.0
 KINDS = ("default", "linear", "dynamic", "yarn", "llama3")
 
 
-def read_rope(fields: Fields, width: int, length: int) -> Rope:
-    """One rotation for all layers. `width`: dims of a head; `length`: what the model was made for."""
-    whole(fields)
+def read_rope(fields: Fields, width: int, length: int, *, part: float | None = None) -> Rope:
+    """One rotation for all layers. `width`: dims of a head; `length`: what the model was made for. `part`: of a head
+    that rotates where the file does not say; None where all of it does and nothing else is known."""
+    if part is None:
+        whole(fields)
+    else:
+        width = partial(fields, width, part)
     told = fields.inner("rope_parameters") or Fields({}, fields.source, "rope_parameters")
     theta = told.number("rope_theta", fields.number("rope_theta", THETA))
     scaling = fields.inner("rope_scaling") or told
@@ -34,6 +38,16 @@ def whole(fields: Fields) -> None:
     for place in (fields, fields.inner("rope_parameters"), fields.inner("rope_scaling")):
         if place is not None and place.number("partial_rotary_factor", 1.0) != 1.0:
             place.refuse("partial_rotary_factor", "only 1.0 is known for this architecture")
+
+
+def partial(fields: Fields, width: int, default: float) -> int:
+    """Dims of a head that rotate: `partial_rotary_factor` of it."""
+    places = [place for place in (fields, fields.inner("rope_parameters")) if place is not None]
+    place = next((one for one in places if one.says("partial_rotary_factor")), fields)
+    turned = int(width * place.number("partial_rotary_factor", default))
+    if not 2 <= turned <= width or turned % 2:
+        place.refuse("partial_rotary_factor", f"{turned} of {width} dims cannot rotate: they come in pairs")
+    return turned
 
 
 def read_scaling(told: Fields, length: int, config: Fields) -> Scaling | None:

@@ -23,6 +23,7 @@ from cutaway.weights.architectures.openai_gpt import OPENAI_GPT
 from cutaway.weights.architectures.qwen2 import QWEN2
 from cutaway.weights.architectures.qwen3 import QWEN3
 from cutaway.weights.architectures.qwen3_moe import QWEN3_MOE
+from cutaway.weights.architectures.qwen3_next import QWEN3_NEXT
 from cutaway.weights.architectures.t5 import T5
 from cutaway.weights.fields import Fields
 
@@ -34,6 +35,7 @@ ARCHITECTURES = {
     "qwen3": QWEN3,
     "mixtral": MIXTRAL,
     "qwen3_moe": QWEN3_MOE,
+    "qwen3_next": QWEN3_NEXT,
     "deepseek_v2": DEEPSEEK_V2,
     "deepseek_v3": DEEPSEEK_V3,
     "gemma2": GEMMA2,
