@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -9,12 +11,15 @@ from cutaway.lab.compare.alone import ask
 from cutaway.lab.compare.matmul_cell import LEAST, MACHINE, checked, machine, measure, taken
 from cutaway.lab.compare.matmul_steps import Matrix
 from cutaway.ops.cpu.build import Kernels
+from cutaway.ops.cpu.instructions import OFF, VARIABLE
 
-ORDER = {"outputs": 64, "inputs": 64, "memory": 40_000, "seconds": 0.001, "threads": 1, "seed": 0}
+ORDER = {"outputs": 64, "inputs": 64, "memory": 40_000, "seconds": 0.001, "threads": 1, "seed": 0, "kernels": None}
 
 
 @pytest.fixture(autouse=True)
-def same_threads():
+def as_before(monkeypatch):
+    """`measure` is made for a process of its own: it sets what holds for all of it."""
+    monkeypatch.setenv(VARIABLE, "")
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -22,7 +27,7 @@ def same_threads():
 
 def test_a_step_is_timed_for_each_number_of_rows():
     found = measure("torch", (1, 3), **ORDER)
-    assert set(found) == {"1", "3"}
+    assert set(found) == {"1", "3"} and os.environ[VARIABLE] == OFF
     one, three = found["1"], found["3"]
     assert one["operations"] == 2 * 64 * 64 and three["operations"] == 3 * one["operations"]
     assert one["bytes"] == three["bytes"] == 4 * 64 * 64 and one["copies"] == 3  # 16,384 bytes each

@@ -11,6 +11,7 @@ N rows of x · R rows of w (outputs) · C columns (inputs).   Read next: lab/com
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from cutaway.base.errors import CutawayError
 from cutaway.lab.compare.alone import answer
 from cutaway.lab.compare.comparison import Figures
 from cutaway.lab.compare.matmul_steps import PACKED, STEPS, Call, Matrix, allowed
+from cutaway.ops.cpu.instructions import OFF, VARIABLE
 from cutaway.ops.cpu.memory import ARENA
 from cutaway.ops.cpu.steps.library import multiply_adds, read, steps
 
@@ -43,12 +45,15 @@ def measure(
     seconds: float,
     threads: int,
     seed: int,
+    kernels: str | None,
 ) -> Figures:
-    """Figures of `step`, one set for each number of rows by its decimal; or of the machine.
+    """Figures of `step`, one set for each number of rows by its decimal; or of the machine. `kernels`: the instruction
+    set that C++ is to be compiled for; None: there is none.
 
     Raises CutawayError where a product is wrong, or where a step in C++ cannot be had.
     """
     torch.set_num_threads(threads)
+    os.environ[VARIABLE] = kernels or OFF  # before anybody asks for kernels here
     with torch.inference_mode():
         if step == MACHINE:
             return machine(int(outputs * inputs * PACKED), memory, seconds)

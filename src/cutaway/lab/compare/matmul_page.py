@@ -100,7 +100,7 @@ def tables(steps: Sequence[str], rows: Sequence[int], lacks: str | None, measure
         title = f"{count} row{'s' * (count != 1)} of activations"
         note = NOTE if count == rows[-1] else ""
         if lacks and count == rows[-1]:
-            note = f"No compiler here, for the steps in C++: {lacks}. {note}"
+            note = f"The steps in C++ are missing: {lacks}. {note}"
         columns = ("step", "time", "op/s", "reads", "of memory", "of matmul", "of its roof", "gain", "error")
         made.append(Table(title=title, columns=columns, rows=tuple(body), note=note))
     return tuple(made)
@@ -130,7 +130,9 @@ def _line(
     step: str, found: Reached | None, before: Reached | None, limits: Limits, lacks: str | None
 ) -> tuple[str, ...]:
     if found is None:
-        missing = "no compiler here" if lacks and STEPS[step].native else DASH
+        missing = DASH
+        if lacks and STEPS[step].native:
+            missing = "no compiler here" if "compiler" in lacks else "not here"
         return (step, *(DASH,) * 7, missing)
     rate = limits.int8 if STEPS[step].int8 else limits.fp32
     roof = _roof(found, limits.bandwidth, rate)
