@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +102,7 @@ def _plain(multiply: Callable[[Tensor, Tensor], Tensor], matrix: Matrix, count: 
     return [partial(_with, multiply, apart(w_RC)) for _ in range(count)]
 
 
-def _with(multiply: Callable[[Tensor, Tensor], Tensor], w_RC: Tensor, x_NC: Tensor) -> Tensor:
+def _with(multiply: Callable[[Tensor, Any], Tensor], w_RC: Tensor | Strips, x_NC: Tensor) -> Tensor:
     return multiply(x_NC, w_RC)
 
 
