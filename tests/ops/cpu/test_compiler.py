@@ -9,6 +9,7 @@ from ctypes import CDLL
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from cutaway.ops.cpu import compiler
 from cutaway.ops.cpu.compiler import Compiler, Failed, compiled, fault, find
@@ -115,6 +116,15 @@ def test_two_processes_make_it_once(home, real, source, tmp_path):
     paths = {one.communicate()[0] for one in running}
     assert [one.returncode for one in running] == [0, 0] and len(paths) == 1
     assert len(notes.read_text(encoding="utf-8").split()) == 2
+
+
+def test_nobody_waits_for_ever_for_one_that_does_not_get_on(home, real, source, monkeypatch):
+    (home / "kernels").mkdir(parents=True)
+    monkeypatch.setattr(compiler, "PATIENCE", 0.1)
+    with FileLock(home / "kernels" / compiler.LOCK):
+        assert compiler.being_made()
+        assert CDLL(str(compiled("one", (source,), FLAGS, real))).answer() == 42
+    assert not compiler.being_made()
 
 
 def test_a_fault_is_one_line_and_leaves_nothing(home, real, source):

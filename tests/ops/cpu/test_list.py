@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -117,6 +118,20 @@ def test_on_as_many_threads_as_torch_was_told(kernels, monkeypatch):
     operations.run()
     operations.run(threads=3)
     assert seen == [7, 3]
+
+
+def test_whoever_watches_is_told_what_ran_and_how_long(kernels):
+    x, y, operations, told = torch.ones(40000), torch.zeros(40000), Operations(), []
+    for scale in (1.0, 10.0):
+        operations.append("add", Add(x.data_ptr(), y.data_ptr(), 40000, scale), x, y)
+    begun = time.perf_counter()
+    with lists.watching(lambda names, seconds: told.append((names, seconds))):
+        operations.run(threads=2)
+    whole = time.perf_counter() - begun
+    operations.run(threads=2)
+    ((names, seconds),) = told  # once: nobody watched the second time
+    assert names == ("add", "add") and len(seconds) == 2 and min(seconds) > 0 and sum(seconds) < whole
+    assert (y == 22).all()
 
 
 def test_without_kernels_it_says_so(monkeypatch):

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ FOLDER = "CUTAWAY_KERNELS_HOME"  # another folder for all of this than `kernels`
 LOCK, NOTE, OBJECTS = "making.lock", ".failed", "objects"
 KEPT = 4  # libraries of one name, and objects of one source, that stay: other versions of Cutaway use theirs
 AGAIN = 24 * 3600.0  # seconds after which what failed is tried again: a full disk may have room by then
+
+PATIENCE = 60.0  # seconds that one process waits for another that compiles
 
 Told = Callable[[int, int], None]  # how many files are done, of how many
 
@@ -131,12 +133,10 @@ def nowhere() -> str | None:
 def _make_once(
     path: Path, name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler, told: Told
 ) -> None:
-    from filelock import FileLock
-
     if path.is_file():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / LOCK):
+    with _turn(path.parent / LOCK):
         if path.is_file():  # another process made it while we waited
             return
         note = path.with_suffix(NOTE)
@@ -150,13 +150,26 @@ def _make_once(
         _forget(path.parent, name, SUFFIX)
 
 
+@contextmanager
+def _turn(lock: Path) -> Iterator[None]:
+    """Waits until nobody else compiles, but not for ever: a process of low priority may hardly get to it on a busy
+    machine. Two at once do the same work twice, and no harm: a file is put in its place when it is whole."""
+    from filelock import FileLock, Timeout
+
+    held = FileLock(lock, timeout=PATIENCE)
+    with ExitStack() as stack:
+        with suppress(Timeout):
+            stack.enter_context(held)
+        yield
+
+
 def _make(
     path: Path, objects: Path, name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler, told: Told
 ) -> None:
     """Compiles each file that was not yet, as many at once as there are cores, and links them."""
     place = () if sys.platform == "win32" else ("-fPIC",)
     objects.mkdir(exist_ok=True)
-    wanted = {file: objects / f"{name}-{file.stem}-{_key([file], flags, compiler)}.o" for file in files}
+    wanted = {file: objects / _object(name, file, flags, compiler) for file in files}
     left = [(file, made) for file, made in wanted.items() if not made.is_file()]
     partials = [made.with_suffix(f".{os.getpid()}.o") for _, made in left]
     commands = [
@@ -169,7 +182,10 @@ def _make(
     try:
         for done, place_of in enumerate(finished([commands[index] for index in order], cores()), 1):
             index = order[place_of]
-            partials[index].replace(left[index][1])
+            file, made = left[index]
+            if _object(name, file, flags, compiler) != made.name:
+                raise Failed(f"{file.name} was edited while it was compiled")
+            partials[index].replace(made)
             told(done, len(left) + 1)
     finally:
         for partial in partials:
@@ -192,6 +208,10 @@ def _forget(folder: Path, name: str, suffix: str) -> None:
 
 def _file(name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler) -> str:
     return f"{name}-{_key(files, flags, compiler)}{SUFFIX}"
+
+
+def _object(name: str, file: Path, flags: Sequence[str], compiler: Compiler) -> str:
+    return f"{name}-{file.stem}-{_key([file], flags, compiler)}.o"
 
 
 def _key(files: Sequence[Path], flags: Sequence[str], compiler: Compiler) -> str:

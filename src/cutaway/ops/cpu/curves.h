@@ -77,7 +77,19 @@ template <typename V> static inline V gelu_of(V x) {
 }
 
 // Half of the lanes become sums of pairs of `a`, the other half sums of pairs of `b`; `WIDTH` apart.
-#define PAIRED(a, b, low, high) (__builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high))
+#define PAIRED(a, b, low, high) (chosen(a, b, low) + chosen(a, b, high))
+
+// Lane i of the result is lane which[i] of `a` and `b`, counted through both.
+template <typename V, typename Places> static inline V chosen(V a, V b, Places which) {
+#if defined(__clang__)  // knows no __builtin_shuffle, and makes one instruction of this, as all of `which` is constant
+    constexpr int lanes = sizeof(V) / sizeof(float);
+    V y = {};
+    for (int i = 0; i < lanes; i++) y[i] = which[i] < lanes ? a[which[i]] : b[which[i] - lanes];
+    return y;
+#else
+    return __builtin_shuffle(a, b, which);
+#endif
+}
 
 #if defined(__AVX512F__)
 

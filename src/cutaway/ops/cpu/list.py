@@ -12,8 +12,10 @@ Read next: ops/cpu/list.cpp, ops/cpu/norm.py
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import CDLL, Structure, byref, c_bool, c_float, c_int32, c_int64, c_size_t, c_void_p
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -137,7 +139,29 @@ class Operations:
                     for function, arguments in zip(self._functions, self._arguments, strict=True)
                 )
             )
-        self._library.run_list(self._steps, len(self._names), threads or torch.get_num_threads())
+        told = (self._steps, len(self._names), threads or torch.get_num_threads())
+        if not _watchers:
+            self._library.run_list(*told, None)
+            return
+        begins = (c_int64 * (len(self._names) + 1))()
+        self._library.run_list(*told, begins)
+        seconds = [(end - begin) / 1e9 for begin, end in pairwise(begins)]
+        for watcher in _watchers:
+            watcher(self.names, seconds)
+
+
+Watcher = Callable[[tuple[str, ...], Sequence[float]], None]
+_watchers: list[Watcher] = []
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """As long as this lasts `watcher` is told of every list that ran: its operations, and the seconds of each."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
 
 
 def alone(name: str, arguments: Structure, *rest: str) -> None:

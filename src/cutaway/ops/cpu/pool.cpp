@@ -1,4 +1,4 @@
-// Borrows the pool and implements the barrier; see pool.h.
+// Borrows the pool, and lets threads wait for each other; see pool.h.
 
 #include "pool.h"
 
@@ -21,45 +21,33 @@ EXPORT void borrow_pool(void *run, void *number, void *count) {
     pool.run = (decltype(pool.run))run;
 }
 
-// Looks at `round` that often before it sleeps: some 30 to 100 microseconds, longer than one thread is ever behind the
-// other on a quiet machine.
+// Looks that often before it sleeps: some 30 to 100 microseconds, longer than one thread is ever behind the other on a
+// quiet machine.
 constexpr int LOOKS = 2000;
 
-// Sleeps until `wake`, or not at all if `round` is no longer `mine`: Linux compares and begins to sleep in one.
-static void sleep_while(std::atomic<int> &round, int mine) {
-#if defined(__linux__)
-    syscall(SYS_futex, &round, FUTEX_WAIT_PRIVATE, mine, nullptr, nullptr, 0);
-#else
-    std::this_thread::yield();
-#endif
-}
-
-static void wake(std::atomic<int> &round) {
-#if defined(__linux__)
-    syscall(SYS_futex, &round, FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
-#endif
-}
-
-void Barrier::wait(int threads) {
-    if (threads == 1) return;
-    const int mine = round.load(std::memory_order_relaxed);
-    // "acquire" and "release": what each thread wrote before it came is seen by all who pass.
-    if (waiting.fetch_add(1, std::memory_order_acq_rel) == threads - 1) {
-        waiting.store(0, std::memory_order_relaxed);
-        round.store(mine + 1);  // in one order with `asleep`: whoever is not seen asleep sees the new round
-        if (asleep.load()) wake(round);
-        return;
-    }
+void Tally::wait_long(int least) {
     for (int looks = 0; looks < LOOKS; looks++) {
-        if (round.load(std::memory_order_acquire) != mine) return;
+        if (number.load(std::memory_order_acquire) >= least) return;
 #if defined(__x86_64__)
         _mm_pause();  // tells the CPU that this is a spinning loop
 #endif
     }
-    // The others have lost their cores to other programs. A core that we leave goes to one of them.
     asleep.fetch_add(1);
-    while (round.load() == mine) sleep_while(round, mine);
+    for (int sum; (sum = number.load()) < least;) {
+#if defined(__linux__)
+        // Sleeps until `wake`, or not at all if the number is no longer `sum`: Linux compares and falls asleep in one.
+        syscall(SYS_futex, &number, FUTEX_WAIT_PRIVATE, sum, nullptr, nullptr, 0);
+#else
+        std::this_thread::yield();
+#endif
+    }
     asleep.fetch_sub(1);
+}
+
+void Tally::wake() {
+#if defined(__linux__)
+    syscall(SYS_futex, &number, FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
+#endif
 }
 
 // The trivial kernel that shows the way from Python through the pool and back: how many threads came.

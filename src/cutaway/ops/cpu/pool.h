@@ -32,13 +32,37 @@ static inline void parallel(int threads, const Body &body) {
     pool.run(one, (void *)&body, (unsigned)threads, 0);
 }
 
-// Inside `parallel`: nobody passes wait() before all `threads` have come to it. Waits by spinning, as the next
-// operation starts within microseconds; after a while it sleeps, so that other programs have the core.
-class Barrier {
-    std::atomic<int> waiting{0};
-    alignas(64) std::atomic<int> round{0};  // 64: in a cache line of its own, which waiting threads keep reading
+// A number that threads raise, and wait for. They wait by spinning, as the next operation starts within microseconds;
+// after a while they sleep, so that other programs have the core: perhaps the very thread that is waited for.
+class Tally {
+    alignas(64) std::atomic<int> number{0};  // 64: in a cache line of its own, which waiting threads keep reading
     std::atomic<int> asleep{0};
+    void wake();
+    void wait_long(int least);
 
   public:
-    void wait(int threads);
+    // One more; returns the sum. What this thread wrote before is seen by all who wait for it. Somebody may sleep until
+    // the sum is `awaited`.
+    int raise(int awaited) {
+        const int sum = number.fetch_add(1) + 1;  // in one order with `asleep`: who is not seen asleep sees the sum
+        if (sum == awaited && asleep.load()) wake();
+        return sum;
+    }
+    // Returns when the sum is at least that.
+    void wait_for(int least) {
+        if (number.load(std::memory_order_acquire) < least) wait_long(least);
+    }
+};
+
+// Inside `parallel`: nobody passes wait() before all `threads` have come to it.
+class Barrier {
+    std::atomic<int> next{0};
+    Tally came;
+
+  public:
+    void wait(int threads) {
+        const int round = next.fetch_add(1) / threads, all = (round + 1) * threads;  // how many will have come by then
+        came.raise(all);
+        came.wait_for(all);
+    }
 };
