@@ -108,7 +108,8 @@ def test_weights_cache_and_guesses_are_what_was_asked_for(served):
     assert [event.token for event in heard if event.kind == "token"] == list(
         service.language.generate([257, 10] * 6, max_tokens=40).tokens
     )
-    assert service.stats().proposed > 0
+    end = heard[-1].speculated
+    assert (end.proposed, end.accepted) == (service.stats().proposed, service.stats().accepted) and end.proposed > 0
     code, [roster] = served()
     engine = roster.speakers[0].service._engine
     assert code == 0 and engine.guessing is engine.runner.kept is None and engine.limits.tokens == 8192

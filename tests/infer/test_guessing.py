@@ -103,6 +103,27 @@ def test_guesses_save_steps():
     assert (engine.scheduler.counts.proposed, engine.scheduler.counts.accepted) == (16, 16)
 
 
+def test_what_came_of_guesses_is_told_for_each_sequence():
+    """A draft that is a copy is always right; one that says a token nobody writes, never."""
+    module, asked = model(), [Request(prompt=(1, 2, at), decoding=Decoding(max_tokens=21)) for at in range(3)]
+    right = Draft(language=Language(module), count=4, adaptive=False)
+    engine = Engine(module, limits=WIDE, deterministic=True, guessing=guessing(module, right))
+    for one in engine.answer(asked):
+        told = engine.guessing.told(one)
+        assert (told.proposed, told.accepted, told.judged, sum(told.guesses) + told.passes) == (16, 16, 16, 20)
+        assert told.rate == 1.0 and told.expected == told.per_pass == 5.0
+    wrong = model()
+    with torch.no_grad():
+        wrong.norm.weight.mul_(-1.0)  # the likeliest becomes the least likely
+    engine = Engine(module, limits=WIDE, guessing=guessing(module, Draft(language=Language(wrong), adaptive=False)))
+    for one in engine.answer(asked):
+        told = engine.guessing.told(one)
+        assert (
+            told.accepted == 0 and told.judged == sum(1 for guesses in told.guesses if guesses) and told.per_pass == 1
+        )
+        assert told.passes == 20 and told.expected == 1.0
+
+
 def test_guesses_leave_room_for_prompts_and_for_each_other():
     """However many are offered: no running sequence misses its token, and a prompt goes on being read."""
     module = model()

@@ -38,3 +38,10 @@ def test_numbers_of_an_answer():
     assert told.expected == pytest.approx(sum(expected_tokens(6 / 7, g) for g in (4, 4, 0, 2)) / 4)
     nothing = Speculated()
     assert (nothing.rate, nothing.per_pass, nothing.expected) == (None, None, None)
+    assert nothing.figures["acceptance_rate"] is None and nothing.figures["proposed"] == 0
+
+
+def test_several_answers_as_one():
+    one, other = Speculated(guesses=(4, 2), judged=5, accepted=4), Speculated(guesses=(3,), judged=1, accepted=0)
+    assert Speculated.joined([one, other]) == Speculated(guesses=(4, 2, 3), judged=6, accepted=4)
+    assert Speculated.joined([]) == Speculated()

@@ -11,6 +11,7 @@ from tokenizers import AddedToken, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from cutaway.infer.language import Language
+from cutaway.infer.proposers import Proposer
 from cutaway.infer.scheduler import Limits
 from cutaway.infer.service import Service
 from cutaway.models.decoder import Decoder
@@ -60,10 +61,18 @@ def language(folder: Path, seed: int = 0, *, length: int = LENGTH, endless: bool
     return Language(module, reader, source="tiny")
 
 
-def speaker(language: Language, *, tokens: int = 2048, sequences: int = 16, queue: int = 256) -> Speaker:
+def speaker(
+    language: Language,
+    *,
+    tokens: int = 2048,
+    sequences: int = 16,
+    queue: int = 256,
+    proposer: Proposer | None = None,
+) -> Speaker:
     """An engine of its own on a model that others may share."""
     limits = Limits(tokens=tokens, sequences=sequences, budget=64, page=8)
-    return Speaker("tiny", Service(language, limits=limits, deterministic=True, model="tiny", queue=queue))
+    told = {"limits": limits, "deterministic": True, "proposer": proposer, "model": "tiny", "queue": queue}
+    return Speaker("tiny", Service(language, **told))
 
 
 def bytes_of(text: str) -> list[int]:

@@ -8,7 +8,13 @@ import openai
 import pytest
 import torch
 
-from .small import LENGTH, bytes_of
+from cutaway.infer.proposers import PromptLookup
+from cutaway.serve.app import application
+from cutaway.serve.bounds import Bounds
+from cutaway.serve.roster import Roster
+from cutaway.serve.run import Running
+
+from .small import LENGTH, bytes_of, speaker
 
 PROMPT = "hello, 世界"
 
@@ -139,6 +145,28 @@ def test_a_stream_says_the_same_as_a_whole_answer(client):
     assert [tokens[index] for index in range(4)] == [choice.logprobs.tokens for choice in whole.choices]
     assert [ends[index] for index in range(4)] == [choice.finish_reason for choice in whole.choices]
     assert (usage.prompt_tokens, usage.completion_tokens) == (whole.usage.prompt_tokens, whole.usage.completion_tokens)
+
+
+def test_what_came_of_guesses_is_told_with_the_usage(language, client):
+    """OpenAI's own two fields, and the rates beside them; nothing of it where nobody guesses."""
+    asked = {"model": "tiny", "prompt": ["abab" * 8, "xyxy" * 8], "max_tokens": 40, "temperature": 0}
+    plain = client.completions.create(**asked)
+    assert plain.usage.completion_tokens_details is None and not hasattr(plain.usage, "speculation")
+    guess = PromptLookup(shortest=1, adaptive=False)
+    with Running(application(Roster([speaker(language, proposer=guess)]), Bounds(grace=0))) as server:
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as guessing:
+            made = guessing.completions.create(**asked)
+            told = {"stream": True, "stream_options": {"include_usage": True}}
+            *_, last = guessing.completions.create(**asked, **told)
+        stats = server.server.desk.roster.speakers[0].service.stats()
+    assert [choice.text for choice in made.choices] == [choice.text for choice in plain.choices]
+    for usage in (made.usage, last.usage):
+        details, figures = usage.completion_tokens_details, usage.speculation
+        assert details.accepted_prediction_tokens == figures["accepted"] > 0
+        assert details.rejected_prediction_tokens == figures["proposed"] - figures["accepted"] > 0
+        rate, expected = figures["acceptance_rate"], figures["expected_tokens_per_pass"]
+        assert 0 < rate < 1 < expected and figures["tokens_per_pass"] > 1
+    assert stats.proposed == made.usage.speculation["proposed"] + last.usage.speculation["proposed"]
 
 
 def test_no_usage_comes_unasked(client):

@@ -64,14 +64,7 @@ def in_words(told: Speculated) -> str:
 
 def plain(told: Speculated) -> dict[str, float | None]:
     """For JSON."""
-    return {
-        "proposed": told.proposed,
-        "accepted": told.accepted,
-        "acceptance_rate": told.rate,
-        "passes": told.passes,
-        "tokens_per_pass": told.per_pass,
-        "expected_tokens_per_pass": told.expected,
-    }
+    return told.figures
 
 
 def _blocks(given: str) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.request import Matcher, Scored, StopReason, Tops
+from cutaway.infer.speculated import Speculated
 
 
 class Busy(CutawayError):
@@ -66,7 +67,8 @@ class Event:
     "end" once for every sample.
 
     `text`: what is new of the text; "" while a character or a stop text may be incomplete; an "end" may hold the rest.
-    `logprob`: in nats, of the model's own distribution, before rules and temperature; `tops`: the likeliest of it."""
+    `logprob`: in nats, of the model's own distribution, before rules and temperature; `tops`: the likeliest of it.
+    `speculated`: with an "end", what came of guesses at that sample, where somebody guesses."""
 
     index: int
     kind: Literal["prompt", "token", "end"]
@@ -77,6 +79,7 @@ class Event:
     reason: StopReason | None = None
     prompt: tuple[Scored, ...] = ()
     cached_tokens: int = 0
+    speculated: Speculated | None = None
 
 
 Listen = Callable[[Event], None]

@@ -18,6 +18,7 @@ from cutaway.infer.proposers import Guesser, Proposer, Speaker
 from cutaway.infer.request import Sequence
 from cutaway.infer.sampler import choose
 from cutaway.infer.scheduler import Part
+from cutaway.infer.speculated import Speculated
 from cutaway.infer.thrift import Costs, Thrift
 
 
@@ -47,6 +48,7 @@ class Guessing:
         self.costs = Costs()
         self._each: weakref.WeakKeyDictionary[Sequence, tuple[Guesser, Thrift, Shared]] = weakref.WeakKeyDictionary()
         self._asked: dict[Sequence, tuple[Proposal, float]] = {}
+        self._passes: weakref.WeakKeyDictionary[Sequence, list[tuple[int, int]]] = weakref.WeakKeyDictionary()
 
     def propose(self, sequences: Collection[Sequence], room: int, sampler: Sampler = choose) -> None:
         """Gives each of them guesses, at most `room` in all: no sequence that runs loses its token to another's."""
@@ -74,9 +76,20 @@ class Guessing:
 
     def judged(self, part: Part, kept: int) -> None:
         """So many of a part's guesses were right."""
+        if part.start >= len(part.sequence.request.prompt):
+            self._passes.setdefault(part.sequence, []).append((len(part.guesses), kept))
         proposal, guessing = self._asked.get(part.sequence, (Proposal(), 0.0))
         self._of(part.sequence)[1].saw(
             proposal.first(len(part.guesses)), kept, tokens=part.count, seconds=0.0, guessing=guessing
+        )
+
+    def told(self, sequence: Sequence) -> Speculated:
+        """What came of the guesses at an answer, so far."""
+        passes = self._passes.get(sequence, [])
+        return Speculated(
+            guesses=tuple(guesses for guesses, _ in passes),
+            judged=sum(min(kept + 1, guesses) for guesses, kept in passes),
+            accepted=sum(kept for _, kept in passes),
         )
 
     def wrote(self, sequence: Sequence, token: int) -> None:

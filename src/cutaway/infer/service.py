@@ -24,6 +24,7 @@ from cutaway.infer.language import Language
 from cutaway.infer.proposers import Proposer
 from cutaway.infer.request import Request, Sequence, StopReason
 from cutaway.infer.scheduler import Limits
+from cutaway.infer.speculated import Speculated
 from cutaway.infer.writing import Answers
 from cutaway.models.decoder import DecoderModel
 
@@ -252,8 +253,11 @@ class Service:
             self._engine.end(sequence, "stop")
             reason = "stop"
         if reason is not None:
-            events += answers.end(index, reason)
+            events += answers.end(index, reason, self._speculated(sequence))
         self._tell(ticket, [*events, *_ended(ticket, sequence.siblings[0])])
+
+    def _speculated(self, sequence: Sequence) -> Speculated | None:
+        return None if self._engine.guessing is None else self._engine.guessing.told(sequence)
 
     def _prompt(self, ticket: Ticket) -> list[Event]:
         first = ticket._first
@@ -280,7 +284,10 @@ class Service:
             return
         if ticket._first is not None:
             self._engine.cancel(ticket._first)
-        events = [event for index in sorted(ticket._answers.open) for event in ticket._answers.end(index, reason)]
+        events = []
+        for index in sorted(ticket._answers.open):
+            guessed = None if ticket._first is None else self._speculated(ticket._first.siblings[index])
+            events += ticket._answers.end(index, reason, guessed)
         if silently:
             self._forget(ticket)
         else:

@@ -6,6 +6,7 @@ before it were, yields (1 - a^(g+1)) / (1 - a) tokens.   Read next: infer/specul
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cutaway.base.errors import BadInput
@@ -30,6 +31,16 @@ class Speculated:
     judged: int = 0
     accepted: int = 0
 
+    @classmethod
+    def joined(cls, several: Iterable[Speculated]) -> Speculated:
+        """What came of guessing at several answers, as if they were one."""
+        told = list(several)
+        return cls(
+            guesses=tuple(count for one in told for count in one.guesses),
+            judged=sum(one.judged for one in told),
+            accepted=sum(one.accepted for one in told),
+        )
+
     @property
     def passes(self) -> int:
         return len(self.guesses)
@@ -53,3 +64,15 @@ class Speculated:
         """The same by equation 1, from the rate and the guesses of each pass."""
         rate = self.rate or 0.0
         return sum(expected_tokens(rate, guesses) for guesses in self.guesses) / self.passes if self.passes else None
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """By name, for JSON."""
+        return {
+            "proposed": self.proposed,
+            "accepted": self.accepted,
+            "acceptance_rate": self.rate,
+            "passes": self.passes,
+            "tokens_per_pass": self.per_pass,
+            "expected_tokens_per_pass": self.expected,
+        }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cutaway.infer.answer import StopText
 from cutaway.infer.ask import Ask, Event
 from cutaway.infer.request import Scored, StopReason, Tops
+from cutaway.infer.speculated import Speculated
 
 if TYPE_CHECKING:
     from cutaway.text.tokenizer import Tokenizer
@@ -69,14 +70,14 @@ class Answers:
         """Whether an answer has met a stop text."""
         return self.writings[index].stopped
 
-    def end(self, index: int, reason: StopReason) -> list[Event]:
+    def end(self, index: int, reason: StopReason, speculated: Speculated | None = None) -> list[Event]:
         """One answer is over."""
         if index not in self.open:
             return []
         text = self.writings[index].end()
         reason = "stop" if self.stopped(index) else reason
         self.open.remove(index)
-        return self._tell(Event(index=index, kind="end", text=text, reason=reason))
+        return self._tell(Event(index=index, kind="end", text=text, reason=reason, speculated=speculated))
 
     def _tell(self, event: Event) -> list[Event]:
         if self.ask.drawn == self.ask.samples:

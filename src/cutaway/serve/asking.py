@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cutaway.base.errors import BadInput
 from cutaway.infer.ask import Ask, Busy, Event
+from cutaway.infer.speculated import Speculated
 from cutaway.serve.faults import ENDING, Fault
 from cutaway.serve.mailbox import Mailbox
 
@@ -34,6 +35,7 @@ class Asking:
         self._box: Mailbox[tuple[int, Event]] = Mailbox()
         self._open = sum(ask.samples for ask in asks)
         self._tickets: list[Ticket] = []
+        self._speculated: list[Speculated] = []  # of the answers that are over, where somebody guesses
 
     def start(self, turns: Turns) -> None:
         """Hands all asks in. Raises Fault, BadInput; then none of them is answered. `turns`: know whether the server is
@@ -80,17 +82,23 @@ class Asking:
             self.written_tokens += 1
         else:
             self._open -= 1
+            self._speculated += [event.speculated] if event.speculated is not None else []
             if event.reason == "failed":
                 raise Fault(500, FAILED)
 
     @property
     def usage(self) -> dict[str, object]:
-        """As OpenAI counts it."""
+        """As OpenAI counts it; where somebody guesses at tokens, what came of that."""
+        guessed = Speculated.joined(self._speculated)
+        details = {"accepted_prediction_tokens": guessed.accepted}
+        details |= {"rejected_prediction_tokens": guessed.proposed - guessed.accepted}
+        more = {"completion_tokens_details": details, "speculation": guessed.figures} if self._speculated else {}
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.written_tokens,
             "total_tokens": self.prompt_tokens + self.written_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            **more,
         }
 
     def ended(self, event: Event) -> dict[str, object]:
