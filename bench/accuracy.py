@@ -287,9 +287,9 @@ def main() -> None:
     parser.add_argument("--text", default="shakespeare", help="a corpus's name, or a file")
     for name, plain, what in (
         ("passages", 4, "passages that are read"),
-        ("length", 512, "tokens of a passage"),
+        ("length", 256, "tokens of a passage"),
         ("prompts", len(QUESTIONS) * len(SUBJECTS), "questions that are asked"),
-        ("new", 24, "tokens of an answer at most"),
+        ("new", 16, "tokens of an answer at most"),
         ("threads", min(2, os.cpu_count() or 1), "processor threads"),
     ):
         parser.add_argument(f"--{name}", type=int, default=plain, help=what)
@@ -303,6 +303,7 @@ def main() -> None:
     if K_QUANT in names and importlib.util.find_spec("llama_cpp") is None:
         print(f"without {K_QUANT}: llama_cpp, which makes it, is not installed", file=sys.stderr)
         names.remove(K_QUANT)
+    os.environ["CUTAWAY_KERNELS"] = "on"  # the compiler is waited for
     if kernels().library is None:
         raise SystemExit(f"there are no kernels to measure: {kernels().why}")
     torch.set_num_threads(arguments.threads)

@@ -179,6 +179,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write the table here (Markdown)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    os.environ["CUTAWAY_KERNELS"] = "on"  # the compiler is waited for
     unknown = next((form for form in arguments.form.split(",") if form not in NAMED), None)
     if unknown is not None:
         raise SystemExit(f'no form "{unknown}": {", ".join(NAMED)}')

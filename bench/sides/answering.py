@@ -11,6 +11,7 @@ Read next: client.py, processes.py
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ def ours(form: str) -> Maker:
         from cutaway.ops.forms import NAMED
 
         torch.set_num_threads(threads)
+        os.environ["CUTAWAY_KERNELS"] = "on"  # the compiler is waited for
         if form != "fast" and kernels().library is None:
             raise SystemExit(f"no kernels: {kernels().why}")
         # Without its tokenizer it neither spells nor knows where a turn ends.
@@ -93,7 +95,8 @@ def llama_cpp(file: Path, threads: int, clock: Clock) -> Answer:
     vocab = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
 
     def best(ids: list[int]) -> int:
-        if c.llama_decode(context, c.llama_batch_get_one((c.llama_token * len(ids))(*ids), len(ids))):
+        held = (c.llama_token * len(ids))(*ids)  # a batch points to its tokens, and keeps nothing alive
+        if c.llama_decode(context, c.llama_batch_get_one(held, len(ids))):
             raise SystemExit("llama.cpp did not take a batch")
         return int(np.ctypeslib.as_array(c.llama_get_logits_ith(context, -1), (vocab,)).argmax())
 

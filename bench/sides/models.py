@@ -5,6 +5,7 @@ Read next: synthetic.py
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,7 @@ def by_llama(name: str, quant: str, number: int) -> Callable[[Path], Path]:
     def made(folder: Path) -> Path:
         import llama_cpp
 
+        logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # hundreds of lines for a file
         file, whole = folder / f"{name}-{quant}.gguf", rounded(name, "f16")
         if not file.exists():
             told = llama_cpp.llama_model_quantize_default_params()

@@ -77,7 +77,8 @@ def test_llama_cpp_reads_the_same_numbers(file):
     told = c.llama_context_default_params()
     told.n_ctx, told.n_threads, told.n_threads_batch = 256, 1, 1
     context = c.llama_init_from_model(model, told)
-    assert c.llama_decode(context, c.llama_batch_get_one((c.llama_token * len(ids))(*ids), len(ids))) == 0
+    held = (c.llama_token * len(ids))(*ids)  # a batch points to its tokens, and keeps nothing alive
+    assert c.llama_decode(context, c.llama_batch_get_one(held, len(ids))) == 0
     theirs_V = np.ctypeslib.as_array(c.llama_get_logits_ith(context, -1), (320,)).copy()
     c.llama_free(context)
     c.llama_model_free(model)
