@@ -22,6 +22,7 @@ from cutaway.infer.proposers import PromptLookup
 from cutaway.infer.request import Request, Sequence
 from cutaway.infer.sampler import choose
 from cutaway.infer.scheduler import Limits
+from cutaway.infer.shortlist import Shortlist
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cpu.build import kernels
@@ -52,7 +53,7 @@ def told_alone(engine: Engine, sequence: Sequence, forms: Forms) -> list[tuple[i
         logits_V = held.feed(held.rewind(ids, room=64))
         for _ in range(request.decoding.max_tokens):
             ids.append(choose(logits_V, request.decoding, draw, ids))
-            told.append((ids[-1], float(logits_V[ids[-1]] - logits_V.logsumexp(-1))))
+            told.append((ids[-1], Shortlist(logits_V[None], [None]).logprobs([(0, ids[-1])])[0]))
             if ids[-1] in request.ends:
                 break
             logits_V = held.feed(ids[-1:])

@@ -23,11 +23,13 @@ from cutaway.base.errors import BadInput
 from cutaway.infer.constrain import Stuck
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.guessing import Guessing
+from cutaway.infer.longlist import Longlist
 from cutaway.infer.request import Request, Sequence, StopReason, Tops
 from cutaway.infer.rules import ruled
 from cutaway.infer.runner import Runner
 from cutaway.infer.sampler import choose
 from cutaway.infer.scheduler import Limits, Part, Plan, Scheduler
+from cutaway.infer.shortlist import Shortlist, serves
 from cutaway.models.decoder import DecoderModel
 from cutaway.ops.forms import FAST, Forms
 
@@ -104,6 +106,7 @@ class Engine:
 
     def refresh(self) -> None:
         """The weights have changed, in a way that torch does not count: what was read is read again."""
+        self.runner.review()
         self.scheduler.forget()
 
     def step(self) -> list[Written]:
@@ -135,43 +138,48 @@ class Engine:
 
     def _choose(self, plan: Plan, logits_XV: Tensor) -> list[Written]:
         sampling = list(zip((part for part in plan.parts if part.samples), self.scheduler.commit(plan), strict=True))
-        count = sum(1 + len(part.guesses) for part, _ in sampling)
         if not logits_XV.shape[0]:
             return []
         with torch.inference_mode(), self.runner.rounded():
-            wide_XV = logits_XV.float()
-            total_X = wide_XV.logsumexp(-1)
-            self._score(plan, wide_XV[count:], total_X[count:])
-            best_X = logits_XV[:count].argmax(-1).tolist()
-            # NaN or infinity among the logits shows in their sum.
-            sound_X = total_X[:count].isfinite().tolist()
-            rows, chosen = iter(range(count)), []
+            rows = self._looked_at(plan, logits_XV)
+            self._score(plan, rows, sum(1 + len(part.guesses) for part, _ in sampling))
+            row, chosen = 0, []
             for part, sequences in sampling:
-                own = [next(rows) for _ in range(1 + len(part.guesses))]
                 for sequence in sequences:
-                    at = [(row, logits_XV[row], best_X[row] if sound_X[row] else None) for row in own]
-                    chosen += [(sequence, row, token) for row, token in self._tokens(sequence, part.guesses, at)]
-            told = [(row, token) for _, row, token in chosen if token is not None]
-            tokens = torch.tensor(told, dtype=torch.long, device=logits_XV.device).view(-1, 2)
-            logprobs = iter((wide_XV[tokens[:, 0], tokens[:, 1]] - total_X[tokens[:, 0]]).tolist())
-            tops = [_tops(one, wide_XV[row], total_X[row]) for one, row, _ in chosen]
+                    chosen += self._tokens(sequence, part.guesses, row, rows, logits_XV)
+                row += 1 + len(part.guesses)
+            told = iter(rows.logprobs([(row, token) for _, row, token in chosen if token is not None]))
+            tops = [rows.tops(row, one.request.logprobs or 0) for one, row, _ in chosen]
         written = [
-            self._write(one, token, 0.0 if token is None else next(logprobs), likeliest)
+            self._write(one, token, 0.0 if token is None else next(told), likeliest)
             for (one, _, token), likeliest in zip(chosen, tops, strict=True)
         ]
         if self.guessing is not None:
             self._judge([part for part, _ in sampling], written)
         return written
 
+    def _looked_at(self, plan: Plan, logits_XV: Tensor) -> Longlist | Shortlist:
+        """All rows at once: by a kernel where kernels made them."""
+        decodings: list[Decoding | None] = []
+        for part in plan.parts:
+            request = part.sequence.request
+            own = self.sampler is choose and request.matcher is None and serves(request.decoding)
+            if part.samples:
+                decodings += [request.decoding if own else None] * (1 + len(part.guesses))
+        decodings += [None] * (logits_XV.shape[0] - len(decodings))
+        if self.runner.steps is None:
+            return Longlist(logits_XV, decodings)
+        return Shortlist(logits_XV, decodings, max(1, *(part.sequence.request.logprobs or 1 for part in plan.parts)))
+
     def _tokens(
-        self, sequence: Sequence, guesses: Row[int], at: Row[tuple[int, Tensor, int | None]]
-    ) -> list[tuple[int, int | None]]:
-        """The tokens of one sequence, each with its row: behind each guess that was right one more. `at`: rows with
-        their logits and the likeliest token, None where they are no numbers."""
+        self, sequence: Sequence, guesses: Row[int], row: int, rows: Longlist | Shortlist, logits_XV: Tensor
+    ) -> list[tuple[Sequence, int, int | None]]:
+        """The tokens of one sequence, each with its row, the first of which is `row`: behind each guess that was right
+        one more."""
         before, found = len(sequence.tokens), []
-        for (row, logits_V, best), guess in zip(at, (*guesses, None), strict=True):
-            token = None if best is None else self._token(sequence, logits_V, best)
-            found.append((row, token))
+        for at, guess in enumerate((*guesses, None), row):
+            token = self._token(sequence, at, rows, logits_XV[at]) if rows.sound[at] else None
+            found.append((sequence, at, token))
             done = sequence.matcher is not None and sequence.matcher.done
             if token is None or token != guess or token in sequence.request.ends or done:
                 break
@@ -196,24 +204,24 @@ class Engine:
             if part.guesses:
                 self.scheduler.keep(part, kept)
 
-    def _score(self, plan: Plan, wide_XV: Tensor, total_X: Tensor) -> None:
-        """The logprobs of the prompts' tokens behind those that this pass has scored."""
-        before = 0
-        for part in plan.parts:
-            sequence, rows = part.sequence, range(before, before + len(part.scores))
-            before += len(part.scores)
-            for place, row in zip(part.scores, rows, strict=True):
-                token = sequence.request.prompt[place + 1]
-                logprob = float(wide_XV[row, token] - total_X[row])
-                sequence.scores.append((token, logprob, _tops(sequence, wide_XV[row], total_X[row])))
+    def _score(self, plan: Plan, rows: Longlist | Shortlist, row: int) -> None:
+        """The logprobs of the prompts' tokens behind those that this pass has scored, whose rows begin with `row`."""
+        pairs = [
+            (row + at, part, place)
+            for at, (part, place) in enumerate((part, i) for part in plan.parts for i in part.scores)
+        ]
+        tokens = [part.sequence.request.prompt[place + 1] for _, part, place in pairs]
+        logprobs = rows.logprobs([(at, token) for (at, _, _), token in zip(pairs, tokens, strict=True)])
+        for (at, part, _), token, logprob in zip(pairs, tokens, logprobs, strict=True):
+            part.sequence.scores.append((token, logprob, rows.tops(at, part.sequence.request.logprobs or 0)))
 
-    def _token(self, sequence: Sequence, logits_V: Tensor, best: int) -> int | None:
+    def _token(self, sequence: Sequence, row: int, rows: Longlist | Shortlist, logits_V: Tensor) -> int | None:
         """The next one; None where there can be none."""
         request, decoding = sequence.request, sequence.request.decoding
         if len(sequence.tokens) >= sequence.limit:
             return None
-        if sequence.plain and self.sampler is choose:
-            return best
+        if (token := rows.token(row, sequence.draw)) is not None:
+            return token
         logits_V = ruled(logits_V, decoding, sequence.tokens, len(request.prompt), request.ends)
         if sequence.matcher is None:
             return self.sampler(logits_V, decoding, sequence.draw, sequence.tokens)
@@ -237,11 +245,3 @@ class Engine:
     def check(self) -> None:
         """Asserts the invariants of all that it holds, between two steps."""
         self.scheduler.check()
-
-
-def _tops(sequence: Sequence, wide_V: Tensor, total: Tensor) -> Tops:
-    """The likeliest tokens, as many as the request asks for."""
-    if not sequence.request.logprobs:
-        return ()
-    best_C, ids_C = wide_V.topk(min(sequence.request.logprobs, wide_V.shape[0]))
-    return tuple(zip(ids_C.tolist(), (best_C - total).tolist(), strict=True))

@@ -32,15 +32,17 @@ from cutaway.nn.norms import LayerNormModule, RMSNormModule
 from cutaway.nn.quantised import Fan
 from cutaway.ops.cpu.attention import FEW, Attend, Parts, spans_for
 from cutaway.ops.cpu.cache import Cache
+from cutaway.ops.cpu.embed import FORMATS as LOOKED_UP
 from cutaway.ops.cpu.embed import Embed, number
 from cutaway.ops.cpu.gate import ACTIVATIONS, NOTHING, Gate
 from cutaway.ops.cpu.list import Laid, Operations, Output, Product, address, pointer
 from cutaway.ops.cpu.norm import Norm
-from cutaway.ops.cpu.plain import Stamp, stamp
 from cutaway.ops.cpu.rotate import Rotate
 
 Call = Callable[[Tensor, Context], Tensor]  # what torch makes of the residual (N, D)
-Weights = tuple[dict[str, Any], str]  # where a module holds a tensor that a list points into
+# Who holds a tensor, and under which name; the tensor, where it lies, and how often it was written to (None: nobody
+# counts). It is kept, so that no other one can come to lie there.
+Weights = tuple[dict[str, Any], str, Tensor, int, int | None]
 
 
 class Plan:
@@ -58,7 +60,7 @@ class Plan:
         self.places: dict[int | None, tuple[Tensor, Tensor]] = {}  # by window: each row's key, and where its keys end
         self._memory: dict[tuple[str, int], Any] = {}
         self.turns = Turns(length)
-        self._copies: list[Tensor] = []  # weights that lists point to, and copies of them
+        self._copies: list[Tensor] = []  # of weights, where lists point to those
         self.ids, self.positions, self.slots, self.asked = (ints() for _ in range(4))
         self.x_ND = torch.zeros(MOST, module.spec.dim)
         self.head: tuple[Operations, Product] | None = None  # None: torch's
@@ -81,7 +83,6 @@ class Plan:
         self.sizes = Sizes(lists, MOST, length)
         self.asked_sizes = Sizes([] if self.head is None else self.head[:1], MOST, length)
         self.turns.grow(1)
-        self.stamps = self.where()
         del self.module
 
     @property
@@ -97,10 +98,13 @@ class Plan:
         """Whether some of it is torch's, which is told a context."""
         return self.head is None or any(not isinstance(segment, Operations) for segment in self.segments)
 
-    def where(self) -> list[Stamp]:
-        """Where all weights lie that lists were made of, and how often they were written to: where that is no longer
-        so, another plan is to be made."""
-        return [stamp(held[name]) for held, name in self.weights]
+    @property
+    def current(self) -> bool:
+        """Whether the tensors that lists were made of are the same ones, lie where they lay, and hold what they held."""
+        return all(
+            held[name] is tensor and tensor.data_ptr() == place and (version is None or tensor._version == version)
+            for held, name, tensor, place, version in self.weights
+        )
 
     # ---- a pass
 
@@ -149,11 +153,15 @@ class Plan:
     def _embed(self) -> None:
         table, spec = self.module.embedding, self.module.spec
         blocks, form = kernel_weights.table_of(table)
-        self.noted(*kernel_weights.holder(table))
-        width = blocks.stride(0) * blocks.element_size()
-        told = Embed(*map(pointer, (blocks, self.ids, self.x_ND)), width, self.rows, spec.dim, number(form))
-        told.scale = 1.0 if spec.embedding_scale is None else spec.embedding_scale
-        self.operations().append("embed", told)
+        scale = 1.0 if spec.embedding_scale is None else spec.embedding_scale
+        if form.name in LOOKED_UP:
+            self.noted(*kernel_weights.holder(table))
+            width = blocks.stride(0) * blocks.element_size()
+            told = Embed(*map(pointer, (blocks, self.ids, self.x_ND)), width, self.rows, spec.dim, number(form))
+            told.scale = scale
+            self.operations().append("embed", told)
+        else:  # rounded here, a scale for a row or for all: torch unpacks the rows
+            self.segments.append(lambda x_ND, context: scale * table(self.ids[: len(x_ND)].long()))
         positions = self.module.positions
         if positions is not None:
             self.segments.append(lambda x_ND, context: x_ND + positions(context.positions_N))
@@ -332,11 +340,10 @@ class Plan:
     def noted(self, module: nn.Module, name: str) -> Tensor:
         """A tensor of a module, of which from now on it is asked whether it is still the same."""
         held = module._buffers if name in module._buffers else module._parameters
-        self.weights.append((held, name))
         tensor = held[name]
         assert tensor is not None
-        self._copies.append(tensor.detach())  # so that nothing else can come to lie where it lies
-        return self._copies[-1]
+        self.weights.append((held, name, tensor, tensor.data_ptr(), None if tensor.is_inference() else tensor._version))
+        return tensor.detach()
 
     def held(self, module: nn.Module, name: str) -> Tensor:
         """The same in float32, as kernels read it: where it lies, or a copy."""

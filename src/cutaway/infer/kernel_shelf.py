@@ -57,7 +57,7 @@ class Shelf:
                 plan = self.idle.pop()  # a list's own lock is enough
             except IndexError:
                 break
-            if end <= plan.length and plan.stamps == plan.where():
+            if end <= plan.length and plan.current:
                 return plan
         length = min(module.spec.length, LENGTH)
         with _making, _plainly():

@@ -126,6 +126,7 @@ class Weights:
 
     def __init__(self, module: nn.Module):
         self._held = [held for part in module.modules() for held in (part._parameters, part._buffers)]
+        self._known: tuple[int, list] = (-1, [])  # tensors there were in all, and who holds any
         self._seen = self._look()
 
     def changed(self) -> bool:
@@ -136,9 +137,12 @@ class Weights:
         return changed
 
     def _look(self) -> list[tuple[int, int]]:
+        count = sum(map(len, self._held))
+        if count != self._known[0]:  # most modules hold none: to look into all of them takes twice as long
+            self._known = count, [held for held in self._held if held]
         return [
             (id(one), 0 if one.is_inference() else one._version)
-            for held in self._held
+            for held in self._known[1]
             for one in held.values()
             if one is not None
         ]

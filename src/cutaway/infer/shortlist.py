@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cutaway.infer.decoding import Decoding
+from cutaway.infer.request import Tops
 from cutaway.infer.sampler import COLDEST, PROBE
 from cutaway.ops.cpu.choose import RUN, Room
 
@@ -33,7 +34,7 @@ class Shortlist:
     def __init__(self, logits_XV: Tensor, decodings: Sequence[Decoding | None], least: int = 1):
         rows, self.vocab = logits_XV.shape
         drawn = [(row, one) for row, one in enumerate(decodings) if one is not None and not one.greedy]
-        wanted = max([least, *(max(PROBE, one.top_k or 0) for _, one in drawn)])
+        wanted = max([least, *(max(PROBE, one.top_k or 0) for _, one in drawn if cuts(one))])
         heats = None
         if drawn:
             heats = torch.ones(rows)
@@ -55,9 +56,14 @@ class Shortlist:
         """The first of the likeliest tokens."""
         return int(self.ids_XC[row, 0])
 
-    def logprob(self, row: int, token: int) -> float:
-        """In nats, before rules and temperature."""
-        return float(self._logits_XV[row, token]) - self.sums[row]
+    def logprobs(self, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        """Of tokens behind rows, in nats, before rules and temperature."""
+        return [float(self._logits_XV[row, token]) - self.sums[row] for row, token in pairs]
+
+    def tops(self, row: int, count: int) -> Tops:
+        """So many of the likeliest, with their logprobs; `least` at most."""
+        ids, values = self.ids_XC[row, :count].tolist(), self.values_XC[row, :count].tolist()
+        return tuple((token, value - self.sums[row]) for token, value in zip(ids, values, strict=True))
 
     def token(self, row: int, draw: random.Random) -> int | None:
         """The next token behind a row; None, and no number drawn, where the list does not hold all that is needed."""

@@ -122,5 +122,5 @@ def _kept(
             if shortlist is None:
                 logprob = float(logits_V[token].float() - logits_V.float().logsumexp(0))
             else:
-                logprob = shortlist.logprob(row, token)
+                (logprob,) = shortlist.logprobs([(row, token)])
         yield token, logprob

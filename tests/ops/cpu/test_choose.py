@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cutaway.base.errors import BadInput
-from cutaway.ops.cpu.choose import top_kernel, top_readable
+from cutaway.ops.cpu.choose import top_kernel, top_readable, warm_kernel, warm_readable
 
 # log-sum-exp of 50,000 in fp32, in another order.
 CLOSE = {"rtol": 1e-6, "atol": 3e-6}
@@ -63,3 +63,13 @@ def test_nan_is_told(kernels):
     x = torch.randn(2, 100)
     x[1, 3] = float("nan")
     assert top_kernel(x, 5)[2].isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("width", [5, 64, 1000])
+def test_sums_at_a_temperature(width):
+    torch.manual_seed(width)
+    x_NV, heats_N = torch.randn(4, width) * 5, torch.tensor([1.0, 0.4, 3.0, 1e30])
+    ours, right = warm_kernel(x_NV, heats_N), warm_readable(x_NV.double(), heats_N.double())
+    for found, expected in zip(ours, right, strict=True):
+        # Each exponential within 2 units in the last place, and sums of 64 to 1,000 of them in float32.
+        torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=1e-30)

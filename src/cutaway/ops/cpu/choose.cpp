@@ -95,8 +95,9 @@ EXPORT void top_chosen(const Top *given, int thread, int threads) {
         if (t.k == 1) {
             bound = m;
         } else if (t.k <= runs) {
-            float *sorted = t.values + (int64_t)row * t.k;  // room for k: the k highest of the runs' highest
-            std::partial_sort_copy(highest, highest + runs, sorted, sorted + t.k, std::greater<float>());
+            float *sorted = t.totals + (int64_t)row * runs;  // which nobody needs any more
+            std::copy(highest, highest + runs, sorted);
+            std::nth_element(sorted, sorted + t.k - 1, sorted + runs, std::greater<float>());
             bound = sorted[t.k - 1];
         }
         int found = 0;
