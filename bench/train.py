@@ -6,7 +6,8 @@ PATH is a checkout of nanoGPT whose data/shakespeare_char is prepared; FILE is t
 (tinyshakespeare). Every round runs every side once, each in a process of its own, so that all meet the same neighbours
 on the machine; figures are medians of rounds, ratios medians of each round's ratio.
   identical   the same model (GPT-2's shape without biases), AdamW, rate, schedule, clipping, 12 windows of 64
-              characters a step, float32; seconds of a step. Also with products in bfloat16, which nanoGPT has on GPUs
+              characters a step, float32; seconds of a step. On our own kernels (`attend=kernels`) and on torch alone;
+              also with products in bfloat16, which nanoGPT has on GPUs
   to 1.88     nanoGPT's 2,000 steps beside `cutaway train shakespeare-char` with as many parameters and tokens a step
               at most, to a validation loss of 1.88 over the whole split; wall time of the whole process, both
   peak        a decoder of dim 512: FLOPs of its matrix products a second, as a share of a square product's
@@ -37,8 +38,8 @@ NANOGPT = ["device=cpu", "compile=False", "eval_iters=20", "block_size=64", "bat
 NANOGPT += ["n_layer=4", "n_head=4", "n_embd=128"]
 
 
-def identical(data: Path, steps: int, precision: str = "float32") -> dict[str, float]:
-    """Our loop on nanoGPT's own setting; seconds of a step (median) and the last loss."""
+def identical(data: Path, steps: int, precision: str = "float32", attend: str | None = None) -> dict[str, float]:
+    """Our loop on nanoGPT's own setting; seconds of a step (median) and the last loss. `attend`: as `--attend`."""
 
     from cutaway.base.seeds import seed_all
     from cutaway.data.batches import Batches
@@ -50,6 +51,7 @@ def identical(data: Path, steps: int, precision: str = "float32") -> dict[str, f
     from cutaway.nn.feedforward import Plain
     from cutaway.nn.norms import LayerNorm
     from cutaway.nn.positions import Learned
+    from cutaway.ops.forms import attended
     from cutaway.text.character import Character
     from cutaway.train.fit import fit
     from cutaway.train.objectives.causal import Causal
@@ -72,7 +74,8 @@ def identical(data: Path, steps: int, precision: str = "float32") -> dict[str, f
         AdamW(rate=1e-3, betas=(0.9, 0.99), decay=0.1).build(module), Cosine(warmup=100, steps=2000, floor=0.1)
     )
     times, loss = [time.perf_counter()], 0.0
-    for step in fit(module, Causal(), Batches(rows, count=12), optimiser, steps=steps, precision=named(precision)):
+    told: dict[str, Any] = {"steps": steps, "precision": named(precision)}
+    for step in fit(module, Causal(forms=attended(attend)), Batches(rows, count=12), optimiser, **told):
         times.append(time.perf_counter())
         loss = step.loss
     parameters = sum(weight.numel() for weight in module.parameters())
@@ -143,7 +146,8 @@ def _median_gap(times: list[float]) -> float:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "CUTAWAY_THREADS": str(threads)}
+    # "on": kernels that are not compiled yet are, before anything is timed
+    return {"CUTAWAY_KERNELS": "on", **os.environ, "OMP_NUM_THREADS": str(threads), "CUTAWAY_THREADS": str(threads)}
 
 
 def _apart(side: str, data: Path | None, steps: int, threads: int) -> dict[str, float]:
@@ -178,6 +182,7 @@ def report(found: dict[str, list[dict[str, float]]], threads: int, command: str)
         lines.append(f"| identical: ms a step | {span('nanogpt', 'step', 1e3)} | {span('identical', 'step', 1e3)} |")
         rates = [f"{TOKENS / middle(side, 'step'):,.0f}" for side in ("nanogpt", "identical")]
         lines.append(f"| identical: tokens/s | {rates[0]} | {rates[1]} |")
+        lines.append(f"| the same on torch alone: ms a step | | {span('torch', 'step', 1e3)} |")
         narrow = f"{span('bfloat16', 'step', 1e3)} | "
         lines.append(f"| the same, products in bfloat16: ms a step | | {narrow}".rstrip())
     if "nanogpt" in found and "to 1.88" in found:
@@ -188,6 +193,8 @@ def report(found: dict[str, list[dict[str, float]]], threads: int, command: str)
     if "nanogpt" in found and "identical" in found:
         ratios = [a["step"] / b["step"] for a, b in zip(found["nanogpt"], found["identical"], strict=True)]
         lines.append(f"- identical setting: {statistics.median(ratios):.2f} times nanoGPT's tokens/s")
+        ratios = [a["step"] / b["step"] for a, b in zip(found["nanogpt"], found["torch"], strict=True)]
+        lines.append(f"- on torch alone: {statistics.median(ratios):.2f} times")
         ratios = [a["step"] / b["step"] for a, b in zip(found["nanogpt"], found["bfloat16"], strict=True)]
         lines.append(f"- with products in bfloat16: {statistics.median(ratios):.2f} times")
     if "nanogpt" in found and "to 1.88" in found:
@@ -218,14 +225,15 @@ def main() -> None:
     parser.add_argument(
         "--only-identical", action="store_true", help="the identical setting alone: short rounds, so more of them"
     )
-    parser.add_argument("--side", choices=("identical", "bfloat16", "peak"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("identical", "torch", "bfloat16", "peak"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
         import torch
 
         torch.set_num_threads(given.threads)
         precision = "bfloat16" if given.side == "bfloat16" else "float32"
-        told: Any = peak() if given.side == "peak" else identical(given.data, given.steps, precision)
+        attend = "kernels" if given.side == "identical" else None
+        told: Any = peak() if given.side == "peak" else identical(given.data, given.steps, precision, attend)
         print(json.dumps(told))
         return
     if given.nanogpt is None or not (given.nanogpt / "train.py").is_file():
@@ -243,7 +251,7 @@ def main() -> None:
             found.setdefault("nanogpt", []).append(theirs(given.nanogpt.resolve(), given.steps, given.threads))
         if given.data:
             steps = min(given.steps, 300)
-            for side in ("identical", "bfloat16"):
+            for side in ("identical", "torch", "bfloat16"):
                 found.setdefault(side, []).append(_apart(side, given.data, steps, given.threads))
         if given.data and not given.only_identical:
             found.setdefault("to 1.88", []).append(to_loss(given.data.resolve(), given.threads))

@@ -21,6 +21,9 @@ from cutaway.base.errors import BadInput, CutawayError, MissingExtra
 from cutaway.base.names import did_you_mean
 from cutaway.ops.attend import Bias, attend_readable, attend_sdpa
 from cutaway.ops.block_sparse import attend_blocks_gathered
+from cutaway.ops.cpu.bend import activate_kernels
+from cutaway.ops.cpu.build import kernels
+from cutaway.ops.cpu.causal import attend_kernels
 from cutaway.ops.tiled import attend_tiled
 from cutaway.ops.visible import Visible
 
@@ -87,6 +90,12 @@ def _for_interpreting() -> bool:
     return language is None or type(language.sum).__name__ == "InterpretedFunction"
 
 
+def kernels_lack() -> CutawayError | None:
+    """Why the kernels of ops/cpu cannot run here, or None."""
+    found = kernels()
+    return None if found.library is not None else BadInput(f"there are no kernels: {found.why}", field="attend")
+
+
 def nothing() -> CutawayError | None:
     """What a form lacks that runs everywhere."""
     return None
@@ -95,12 +104,13 @@ def nothing() -> CutawayError | None:
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """A form of attention, what it is in a few words, and why it cannot run here, if so. `blocks`: what goes with it
-    where blocks of keys are chosen."""
+    where blocks of keys are chosen; `activate`: activations that go with it, None for the usual ones."""
 
     name: str
     form: Form
     what: str
     blocks: Form = attend_blocks_gathered
+    activate: Form | None = None
     lacks: Callable[[], CutawayError | None] = nothing
 
 
@@ -112,6 +122,13 @@ ATTEND: Mapping[str, Choice] = MappingProxyType(
             Choice(name="sdpa", form=attend_sdpa, what="torch's fused kernel; the readable form under a soft cap"),
             Choice(name="naive", form=attend_readable, what="the equation: all scores of a sequence at once"),
             Choice(name="tiled", form=attend_tiled, what="FlashAttention in plain torch: a tile of scores at a time"),
+            Choice(
+                name="kernels",
+                form=attend_kernels,
+                activate=activate_kernels,
+                what="our own C++ in training on a CPU, GELU with it; elsewhere as sdpa",
+                lacks=kernels_lack,
+            ),
             Choice(
                 name="triton",
                 form=attend_triton,

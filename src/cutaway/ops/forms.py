@@ -123,7 +123,8 @@ def attending(name: str | None = None, activations: str | None = None) -> Forms:
 def attended(name: str | None = None) -> Forms:
     """The fast forms with the attention of a name, by the rule of `choose_attend`, which says what it raises."""
     choice = choose_attend(name)
-    return replace(FAST, attend=choice.form, attend_blocks=choice.blocks)
+    activate = choice.activate or FAST.activate
+    return replace(FAST, attend=choice.form, attend_blocks=choice.blocks, activate=activate)
 
 
 def named(**chosen: str) -> Forms:
