@@ -1,4 +1,4 @@
-"""What README.md and docs/ say is so: marked blocks run, links lead somewhere, the tree shows the rooms there are."""
+"""What README.md and docs/ say is so: marked blocks run, excerpts and links are there, the tree shows the rooms."""
 
 from __future__ import annotations
 
