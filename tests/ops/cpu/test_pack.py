@@ -66,8 +66,17 @@ def test_the_layout_is_the_one_that_is_drawn():
 
 
 def test_a_copy_takes_no_more_than_its_kind_says():
-    """Bits of a weight: 4 or 8, and 16 or 32 for each scale and offset of 32 (or 16) columns."""
-    for name, bits in {"q4_0": 4.5, "q4_1": 5, "q8_0": 8.5, "q5_1": 9, "q4_k": 6, "q5_k": 10, "q6_k": 10}.items():
+    """Bits of a weight: 4, 5, 6 or 8, and 16 or 32 for each scale and offset of 32 (or 16) columns."""
+    for name, bits in {
+        "q4_0": 4.5,
+        "q4_1": 5,
+        "q5_0": 5.5,
+        "q8_0": 8.5,
+        "q5_1": 6,
+        "q4_k": 6,
+        "q5_k": 7,
+        "q6_k": 8,
+    }.items():
         strips = Strips.of(blocks_of(name, 32, 512), FORMATS[name])
         held = [one for one in (strips.codes, strips.scales, strips.offsets) if one is not None]
         assert sum(one.nbytes for one in held) * 8 == bits * 32 * 512

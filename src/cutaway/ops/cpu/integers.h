@@ -33,6 +33,13 @@ static inline Floats nibble_at(Lanes a, int bit) {
     return {_mm512_permutexvar_ps(_mm512_srli_epi32(a.v, bit), table)};
 }
 
+// Adds `value` to those of the 64 bytes whose bit is set in the 64 at `bits`: what is kept apart from half-bytes.
+static inline Lanes with_bit(Lanes a, const uint8_t *bits, int value) {
+    __mmask64 mask;
+    memcpy(&mask, bits, 8);
+    return {_mm512_mask_add_epi8(a.v, mask, a.v, _mm512_set1_epi8((char)value))};
+}
+
 #else
 
 struct Lanes {
@@ -51,6 +58,21 @@ static inline Lanes high_nibbles(Lanes a) {
     return low_nibbles({_mm256_srli_epi16(a.low, 4), _mm256_srli_epi16(a.high, 4)});
 }
 static inline Floats to_floats(Lanes a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
+// `value` in each of 32 bytes whose bit is set, 0 in the others: byte i first gets the whole byte that its bit stands in,
+// then all but that bit is taken away, and what is left is compared with it.
+static inline __m256i at_bits(const uint8_t *bits, int value) {
+    int four;
+    memcpy(&four, bits, 4);
+    const __m256i from = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3,
+                                          3, 3, 3, 3, 3);
+    const __m256i one = _mm256_set1_epi64x((long long)0x8040201008040201ull);
+    const __m256i left = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(four), from), one);
+    return _mm256_and_si256(_mm256_cmpeq_epi8(left, one), _mm256_set1_epi8((char)value));
+}
+// Adds `value` to those of the 64 bytes whose bit is set in the 64 at `bits`: what is kept apart from half-bytes.
+static inline Lanes with_bit(Lanes a, const uint8_t *bits, int value) {
+    return {_mm256_or_si256(a.low, at_bits(bits, value)), _mm256_or_si256(a.high, at_bits(bits + 4, value))};
+}
 static inline Floats bits_at(Lanes a, int bit, int mask) {
     const __m256i kept = _mm256_set1_epi32(mask);
     return to_floats({_mm256_and_si256(_mm256_srli_epi32(a.low, bit), kept),
@@ -63,6 +85,18 @@ static inline Floats nibble_at(Lanes a, int bit) { return bits_at(a, bit, 15); }
 
 #endif
 
+// Sixty-four codes of 4, 5, 6 or 8 bits as bytes: four columns of a group that begins at `codes`, the upper or the lower
+// four of its eight columns from 8 * eight. Five and six bits are half-bytes, and behind all those of a group the fifth
+// bits of all, then the sixth.
+template <int bits> static inline Lanes bytes_of(const uint8_t *codes, int eight, bool upper) {
+    const int four = 2 * eight + upper;
+    if constexpr (bits == 8) return load_lanes(codes + four * 64);
+    const Lanes both = load_lanes(codes + eight * 64);
+    Lanes bytes = upper ? high_nibbles(both) : low_nibbles(both);
+    for (int bit = 4; bit < bits; bit++) bytes = with_bit(bytes, codes + 256 + (bit - 4) * 64 + four * 8, 1 << bit);
+    return bytes;
+}
+
 // The four int8 numbers at `x` in every lane.
 static inline Lanes same_four(const int8_t *x) {
     int four;
@@ -70,7 +104,7 @@ static inline Lanes same_four(const int8_t *x) {
     return same_int(four);
 }
 
-// A running dot product with weights of `bits` 4 (0 to 15) or 8 (0 to 255), that begins at `start` instead of 0:
+// A running dot product with weights of `bits` 4 (0 to 15) to 8 (0 to 255), that begins at `start` instead of 0:
 //     auto dot = Dot<4>::from(start);  dot.add(weights, activations); ...;  Lanes sums = dot.sums(start);
 // TAKEN is what `add` takes off every weight by the way; the caller takes off the rest of its centre in `start`.
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
@@ -107,7 +141,16 @@ static inline Lanes widened(Lanes a) {
     return {_mm256_madd_epi16(a.low, one), _mm256_madd_epi16(a.high, one)};
 }
 
-template <int bits> struct Dot;
+// Up to 6 bits two products fit, 63 * 127 * 2 = 16002, but not all of a group: each pair goes on in int32.
+template <int bits> struct Dot {
+    static constexpr int TAKEN = 0;
+    Lanes running;
+    static inline Dot from(Lanes) { return {same_int(0)}; }
+    inline void add(Lanes w, Lanes x) {
+        running = plus(running, widened({_mm256_maddubs_epi16(w.low, x.low), _mm256_maddubs_epi16(w.high, x.high)}));
+    }
+    inline Lanes sums(Lanes start) const { return plus(running, start); }
+};
 
 // `vpmaddubsw` adds pairs of products in int16. A group is eight such pairs: 8 * 2 * 15 * 127 = 30480 fits into int16.
 template <> struct Dot<4> {

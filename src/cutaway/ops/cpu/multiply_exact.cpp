@@ -13,17 +13,14 @@
 #include "integers.h"
 #include "strips.h"
 
-// The weights of column `column` of a group, one for each of the sixteen outputs, before scale and offset.
-template <int bits> static inline Floats codes_of(const uint8_t *codes, int column);
-
-// Sixty-four bytes hold eight columns: in each lane's four bytes, lower half-bytes are columns 0 to 3, upper ones 4 to 7.
-template <> inline Floats codes_of<4>(const uint8_t *codes, int column) {
-    const int place = column % 8;
-    return nibble_at(load_lanes(codes + column / 8 * 64), place < 4 ? 8 * place : 8 * (place - 4) + 4);
+// The weights of column 8 * eight + column of a group, one for each of the sixteen outputs, before scale and offset.
+template <int bits> static inline Floats codes_of(const uint8_t *codes, int eight, int column) {
+    return byte_at(bytes_of<bits>(codes, eight, column / 4), column % 4);
 }
 
-template <> inline Floats codes_of<8>(const uint8_t *codes, int column) {
-    return byte_at(load_lanes(codes + column / 4 * 64), column % 4);
+// Of half-bytes, 64 bytes hold eight columns: in each lane's four bytes, lower ones are columns 0 to 3, upper ones 4 to 7.
+template <> inline Floats codes_of<4>(const uint8_t *codes, int eight, int column) {
+    return nibble_at(load_lanes(codes + eight * 64), column < 4 ? 8 * column : 8 * (column - 4) + 4);
 }
 
 // Sums of one strip times a tile of `rows` rows. `codes`, `scales` and `offsets` are the strip's first, x the tile's.
@@ -51,20 +48,21 @@ static inline void strip_times_tile(const uint8_t *codes, const uint8_t *scales,
             }
 #pragma GCC unroll 8
             for (int column = 0; column < 8; column++) {
+                const int place = eight * 8 + column;
                 Floats w;
-                if constexpr (kind == HALVES) w = from_halves((const uint16_t *)codes + column * LANES);
-                else if constexpr (kind == BFLOATS) w = from_bfloats((const uint16_t *)codes + column * LANES);
-                else if constexpr (kind == FLOATS) w = load((const float *)codes + column * LANES);
-                else w = multiply_add(codes_of<L::bits>(codes, column), scale, shift);
+                if constexpr (kind == HALVES) w = from_halves((const uint16_t *)codes + place * LANES);
+                else if constexpr (kind == BFLOATS) w = from_bfloats((const uint16_t *)codes + place * LANES);
+                else if constexpr (kind == FLOATS) w = load((const float *)codes + place * LANES);
+                else w = multiply_add(codes_of<L::bits>(codes, eight, column), scale, shift);
 #pragma GCC unroll 16
                 for (int row = 0; row < rows; row++) {
                     Floats &one = running[column % turns * rows + row];
                     one = multiply_add(w, same(x[row * GROUP + column]), one);
                 }
             }
-            codes += L::code_bytes / 4;
             x += 8;
         }
+        codes += L::code_bytes;
         x += (rows - 1) * GROUP;  // the next group of the tile's first row
     }
     for (int row = 0; row < rows; row++) {
@@ -89,9 +87,11 @@ void multiply_strips_exact(const Strips &w, const Activations &x, const Output &
         ONE_KIND(NIBBLES_OFFSET)
         ONE_KIND(NIBBLES_OFFSET_WIDE)
         ONE_KIND(BYTES)
-        ONE_KIND(BYTES_OFFSET)
+        ONE_KIND(FIVES)
+        ONE_KIND(FIVES_OFFSET)
+        ONE_KIND(FIVES_OFFSET_WIDE)
+        ONE_KIND(SIXES_PAIRS_WIDE)
         ONE_KIND(BYTES_OFFSET_WIDE)
-        ONE_KIND(BYTES_PAIRS_WIDE)
         ONE_KIND(HALVES)
         ONE_KIND(BFLOATS)
         ONE_KIND(FLOATS)

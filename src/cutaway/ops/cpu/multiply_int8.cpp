@@ -53,17 +53,8 @@ static inline void strip_times_tile(const uint8_t *codes, const uint8_t *scales,
     for (int row = 0; row < rows; row++) sums[row] = zeros();
     for (int group = 0; group < groups; group++) {
         Lanes w[8];  // four columns each
-        if constexpr (L::bits == 4) {
-#pragma GCC unroll 4
-            for (int pair = 0; pair < 4; pair++) {
-                const Lanes both = load_lanes(codes + pair * 64);
-                w[2 * pair] = low_nibbles(both);
-                w[2 * pair + 1] = high_nibbles(both);
-            }
-        } else {
 #pragma GCC unroll 8
-            for (int four = 0; four < 8; four++) w[four] = load_lanes(codes + four * 64);
-        }
+        for (int four = 0; four < 8; four++) w[four] = bytes_of<L::bits>(codes, four / 2, four % 2);
         for (int byte = 0; byte < L::code_bytes; byte += 64) fetch(codes + byte);
         codes += L::code_bytes;
 
@@ -115,9 +106,11 @@ void multiply_strips_int8(const Strips &w, const Activations &x, const Output &o
         ONE_KIND(NIBBLES_OFFSET)
         ONE_KIND(NIBBLES_OFFSET_WIDE)
         ONE_KIND(BYTES)
-        ONE_KIND(BYTES_OFFSET)
+        ONE_KIND(FIVES)
+        ONE_KIND(FIVES_OFFSET)
+        ONE_KIND(FIVES_OFFSET_WIDE)
+        ONE_KIND(SIXES_PAIRS_WIDE)
         ONE_KIND(BYTES_OFFSET_WIDE)
-        ONE_KIND(BYTES_PAIRS_WIDE)
 #undef ONE_KIND
     }
 }

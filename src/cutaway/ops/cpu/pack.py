@@ -5,6 +5,7 @@ fours, so that 64 bytes hold four bytes of each row (r0 .. r15: a row's lane; c:
 
     bytes     [r0: c0 c1 c2 c3 | r1: c0 c1 c2 c3 | ... | r15: c0 c1 c2 c3]   then the same of c4-c7 ... c28-c31
     half-bytes   the low halves are c0 .. c3, the high ones c4 .. c7; then c8 .. c15 and so on
+    5, 6 bits    half-bytes; behind those of a group the fifth bits of its bytes, in their order, then the sixth
     scales    [r0 | r1 | ... | r15]    one for each group; offsets likewise
     plain     [r0 | r1 | ... | r15]    the weights themselves, two or four bytes each, column by column
 
@@ -39,6 +40,8 @@ from cutaway.ops.cpu.memory import ARENA
 from cutaway.ops.multiply.parts import Parts, slabs, take_apart
 
 LANES, GROUP = 16, 32
+HALVES, BITS = GROUP * LANES // 2, GROUP * LANES // 8  # bytes of a group: its half-bytes, and one bit of each code
+PLACES = torch.arange(8, dtype=torch.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +63,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "q4_0": Kind(number=0, bits=4, centre=8),
         "q4_1": Kind(number=1, bits=4, offset=True),
         "q4_k": Kind(number=2, bits=4, offset=True, scale=torch.float32),
-        "q5_0": Kind(number=3, bits=8, centre=128),
+        "q5_0": Kind(number=10, bits=5, centre=16),
         "q8_0": Kind(number=3, bits=8, centre=128),
-        "q5_1": Kind(number=4, bits=8, offset=True),
-        "q5_k": Kind(number=5, bits=8, offset=True, scale=torch.float32),
-        "q6_k": Kind(number=6, bits=8, centre=128, scale=torch.float32, group=16),
+        "q5_1": Kind(number=4, bits=5, offset=True),
+        "q5_k": Kind(number=11, bits=5, offset=True, scale=torch.float32),
+        "q6_k": Kind(number=6, bits=6, centre=32, scale=torch.float32, group=16),
         "int4": Kind(number=0, bits=4, centre=8),
         "int8": Kind(number=3, bits=8, centre=128),
         "int4z": Kind(number=2, bits=4, offset=True, scale=torch.float32),
@@ -122,9 +125,10 @@ class Strips:
         made = cls._empty(kind, rows, columns)
         for slab in slabs(rows, columns, multiple=LANES):
             parts = take_apart(blocks[slab], format)
+            assert parts.centre == kind.centre, "codes that another kind holds"
             shared = parts.group // kind.group
             strips = slice(slab.start // LANES, -(-slab.stop // LANES))
-            made.codes[strips] = _interleaved(_padded(_recentred(parts, kind)), kind)
+            made.codes[strips] = _interleaved(_padded(parts.q_RC), kind)
             assert made.scales is not None
             made.scales[strips] = _across(parts.scale_RG.repeat_interleave(shared, 1))
             if made.offsets is not None and parts.offset_RG is not None:
@@ -203,9 +207,16 @@ class Strips:
     def levels(self) -> Tensor:
         """The codes q, uint8 (S x 16, C), rows in order again."""
         strips, groups, _ = self.codes.shape
-        fours = self.codes.view(strips, groups, -1, LANES, 4)
-        if self.kind.bits == 4:
-            fours = torch.stack((fours & 15, fours >> 4), dim=3).flatten(2, 3)
+        if self.kind.bits == 8:
+            fours = self.codes.view(strips, groups, -1, LANES, 4)
+        else:
+            halves = self.codes[..., :HALVES].reshape(strips, groups, -1, LANES * 4)
+            fours = torch.stack((halves & 15, halves >> 4), dim=3).flatten(2, 3)
+            for bit in range(4, self.kind.bits):
+                start = HALVES + (bit - 4) * BITS
+                packed = self.codes[..., start : start + BITS].reshape(strips, groups, 8, 8, 1)
+                fours = fours | ((packed >> PLACES & 1) << bit).flatten(3)
+            fours = fours.view(strips, groups, 8, LANES, 4)
         return fours.permute(0, 3, 1, 2, 4).reshape(strips * LANES, groups * GROUP)
 
 
@@ -237,11 +248,6 @@ def rounded(x_NC: Tensor) -> Rounded:
     return Rounded(codes_NG=(groups * inverse[..., None]).round().to(torch.int8), scales_NG=most / 127)
 
 
-def _recentred(parts: Parts, kind: Kind) -> Tensor:
-    """Codes whose centre is the kind's: a byte has room to move q5_0's 16 and q6_k's 32 to 128."""
-    return parts.q_RC if parts.centre == kind.centre else parts.q_RC + (kind.centre - parts.centre)
-
-
 def _padded(numbers_R: Tensor) -> Tensor:
     """Zeros below, to whole strips."""
     left = -len(numbers_R) % LANES
@@ -251,9 +257,14 @@ def _padded(numbers_R: Tensor) -> Tensor:
 def _interleaved(q_RC: Tensor, kind: Kind) -> Tensor:
     """Codes (16 n, C) -> (n, G, bytes of a group)."""
     fours = q_RC.view(-1, LANES, q_RC.shape[1] // GROUP, 8, 4).permute(0, 2, 3, 1, 4)  # n, G, 8, lane, 4
-    if kind.bits == 4:
-        fours = fours[:, :, 0::2] | fours[:, :, 1::2] << 4
-    return fours.flatten(2)
+    if kind.bits == 8:
+        return fours.flatten(2)
+    low = fours & 15
+    parts = [(low[:, :, 0::2] | low[:, :, 1::2] << 4).flatten(2)]
+    for bit in range(4, kind.bits):
+        eights = (fours >> bit & 1).reshape(*fours.shape[:2], BITS, 8)
+        parts.append((eights << PLACES).sum(-1, dtype=torch.uint8))
+    return torch.cat(parts, -1)
 
 
 def _across(numbers_RG: Tensor) -> Tensor:

@@ -13,23 +13,30 @@ enum Kind {
     NIBBLES = 0,              // 4 bits, centre 8, scale fp16                      q4_0
     NIBBLES_OFFSET = 1,       // 4 bits, centre 0, scale and offset fp16           q4_1
     NIBBLES_OFFSET_WIDE = 2,  // the same, scale and offset fp32                   q4_k
-    BYTES = 3,                // 8 bits, centre 128, scale fp16                    q5_0, q8_0
-    BYTES_OFFSET = 4,         // 8 bits, centre 0, scale and offset fp16           q5_1
-    BYTES_OFFSET_WIDE = 5,    // the same, scale and offset fp32                   q5_k
-    BYTES_PAIRS_WIDE = 6,     // 8 bits, centre 128, 16 columns to a scale, fp32   q6_k
+    BYTES = 3,                // 8 bits, centre 128, scale fp16                    q8_0
+    FIVES_OFFSET = 4,         // 5 bits, centre 0, scale and offset fp16           q5_1
+    BYTES_OFFSET_WIDE = 5,    // 8 bits, centre 0, scale and offset fp32           int8z
+    SIXES_PAIRS_WIDE = 6,     // 6 bits, centre 32, 16 columns to a scale, fp32    q6_k
     HALVES = 7,               // fp16 itself
     BFLOATS = 8,              // bfloat16 itself
     FLOATS = 9,               // fp32 itself
+    FIVES = 10,               // 5 bits, centre 16, scale fp16                     q5_0
+    FIVES_OFFSET_WIDE = 11,   // 5 bits, centre 0, scale and offset fp32           q5_k
 };
 
 // What a kind's name says, for a kernel that is compiled for each kind.
 template <int kind> struct Layout {
-    static constexpr bool plain = kind >= HALVES;
-    static constexpr int bits = kind <= NIBBLES_OFFSET_WIDE ? 4 : kind == FLOATS ? 32 : plain ? 16 : 8;
-    static constexpr bool wide = kind == NIBBLES_OFFSET_WIDE || kind == BYTES_OFFSET_WIDE || kind == BYTES_PAIRS_WIDE;
-    static constexpr bool offset = kind == NIBBLES_OFFSET || kind == BYTES_OFFSET || (wide && kind != BYTES_PAIRS_WIDE);
-    static constexpr int centre = plain || offset ? 0 : bits == 4 ? 8 : 128;
-    static constexpr int scales = plain ? 0 : kind == BYTES_PAIRS_WIDE ? 2 : 1;         // for each group of a row
+    static constexpr bool plain = kind == HALVES || kind == BFLOATS || kind == FLOATS;
+    static constexpr bool fives = kind == FIVES || kind == FIVES_OFFSET || kind == FIVES_OFFSET_WIDE;
+    static constexpr bool pairs = kind == SIXES_PAIRS_WIDE;
+    static constexpr int bits =
+        kind <= NIBBLES_OFFSET_WIDE ? 4 : fives ? 5 : pairs ? 6 : kind == FLOATS ? 32 : plain ? 16 : 8;
+    static constexpr bool wide_offset =
+        kind == NIBBLES_OFFSET_WIDE || kind == BYTES_OFFSET_WIDE || kind == FIVES_OFFSET_WIDE;
+    static constexpr bool wide = wide_offset || pairs;
+    static constexpr bool offset = wide_offset || kind == NIBBLES_OFFSET || kind == FIVES_OFFSET;
+    static constexpr int centre = plain || offset ? 0 : 1 << (bits - 1);
+    static constexpr int scales = plain ? 0 : pairs ? 2 : 1;                            // for each group of a row
     static constexpr int code_bytes = GROUP * LANES * bits / 8;                         // a group of a strip
     static constexpr int scale_bytes = scales * LANES * (wide ? 4 : 2);                 // the same
 };
@@ -43,7 +50,7 @@ constexpr int AHEAD = 4096;
 static inline void fetch(const uint8_t *from) { _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0); }
 
 struct Strips {
-    const uint8_t *codes;  // [strip][group][quarter or eighth][row][4 bytes]
+    const uint8_t *codes;  // [strip][group][quarter or eighth][row][4 bytes], bits above the fourth behind a group's
     const void *scales;    // [strip][group][row], or [strip][group][half][row]
     const void *offsets;   // the same, or null
     int32_t rows;          // outputs; the last strip may be part empty
