@@ -37,7 +37,7 @@ from torch import Tensor
 from cutaway.base.errors import BadInput
 from cutaway.ops.blocks.format import BlockFormat
 from cutaway.ops.cpu.memory import ARENA
-from cutaway.ops.multiply.parts import Parts, slabs, take_apart
+from cutaway.ops.multiply.parts import slabs, take_apart
 
 LANES, GROUP = 16, 32
 HALVES, BITS = GROUP * LANES // 2, GROUP * LANES // 8  # bytes of a group: its half-bytes, and one bit of each code
