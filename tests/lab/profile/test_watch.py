@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.infer.quantising import decoder
 from torch import nn
 
 from cutaway.infer.engine import Engine
@@ -12,7 +13,9 @@ from cutaway.lab.profile.phase import engine_for, request
 from cutaway.lab.profile.watch import PARTS, Watch, watching, where
 from cutaway.nn.context import Context
 from cutaway.ops import attend
-from cutaway.ops.forms import FAST
+from cutaway.ops.cpu import multiply as multiplying
+from cutaway.ops.cpu.build import kernels
+from cutaway.ops.forms import FAST, NAMED
 
 
 def run(engine: Engine, watch: Watch | None = None) -> tuple[int, ...]:
@@ -81,7 +84,7 @@ def test_where_a_form_is_written():
     assert where(attend.attend_sdpa) == "torch"
     assert where(mine) == "own"
     kernel = type("Kernel", (), {"__module__": "cutaway.ops.cpu.attend", "__call__": lambda self: None})()
-    assert where(kernel) == "cpu"
+    assert where(kernel) == "kernels"
     assert where(nn.Identity()) == "own"
 
 
@@ -135,3 +138,32 @@ def test_many_streams_attend_to_pages_where_they_lie_watched_or_not(one, paged):
         found.append(len(calls))
         calls.clear()
     assert found[0] == found[1] and (found[0] > 0) is paged
+
+
+@pytest.mark.skipif(kernels().library is None, reason="no kernels")
+@pytest.mark.parametrize("family", ["llama", "experts"])
+def test_lists_of_kernels_are_told_apart_and_said_to_be_kernels(family):
+    language = Language(decoder(family), forms=NAMED["kernels"])
+    watch = Watch()
+    answer = run(engine_for(language, 20, 6, 1), watch)
+    assert answer == run(engine_for(language, 20, 6, 1))
+    seconds = watch.clock.seconds
+    assert sum(seconds.values()) == pytest.approx(watch.clock.whole, rel=1e-9)
+    for part in ("embedding", "norms", "projections", "positions", "attention", "feed", "head"):
+        assert seconds[part] > 0 and watch.where[part] == {"kernels"}, part
+    assert seconds["sampling"] > 0 and seconds["engine"] > 0
+    assert watch.clock.calls["embedding"] == 6
+
+
+@pytest.mark.skipif(kernels().library is None, reason="no kernels")
+def test_a_form_that_may_run_on_kernels_is_where_it_did_run():
+    """A reader's own norm keeps lists away: products alone run on kernels, and those in bfloat16 on torch."""
+    own = replace(NAMED["kernels"], rms_norm=lambda *given, **told: FAST.rms_norm(*given, **told))
+    watch = Watch()
+    run(engine_for(Language(decoder("llama"), forms=own), 20, 6, 1), watch)
+    assert watch.where["projections"] == {"kernels"} and watch.where["norms"] == {"own"}
+    watch, off = Watch(), pytest.MonkeyPatch()
+    off.setattr(multiplying, "library", lambda: None)
+    run(engine_for(Language(decoder("llama"), forms=own), 20, 6, 1), watch)
+    off.undo()
+    assert watch.where["projections"] == {"torch"}

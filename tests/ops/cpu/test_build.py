@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -182,7 +183,8 @@ def test_no_operation_touches_what_is_not_its_own(root, tmp_path, monkeypatch):
     monkeypatch.setenv("CUTAWAY_KERNELS_HOME", str(tmp_path))
     guarding = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
     # -O1 behind -O3: guards would have to be optimised, too, which takes minutes.
-    made = compiled("guarded", sources(), (*COMMON, "-O1", *SETS[best].flags, *guarding), compiler)
+    copies = [Path(shutil.copy(file, tmp_path)) for file in sources()]  # whoever edits meanwhile does no harm
+    made = compiled("guarded", copies, (*COMMON, "-O1", *SETS[best].flags, *guarding), compiler)
     # What Python and torch leak at their end is not ours to judge.
     told = {"LD_PRELOAD": " ".join(map(str, guards)), "ASAN_OPTIONS": "detect_leaks=0:detect_odr_violation=0"}
     told |= {"CUTAWAY_KERNELS": "off", SANITIZED: str(made), "OMP_NUM_THREADS": "2"}

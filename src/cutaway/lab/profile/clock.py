@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class Clock:
@@ -53,6 +53,15 @@ class Clock:
         """From here on the outermost, which has no name of its own, is another's."""
         self._count()
         self._names[0] = name
+
+    def share(self, parts: Sequence[tuple[str, float]]) -> None:
+        """What the present name has just spent, it spent on these: names and their seconds."""
+        self._count()
+        present = self._names[-1]
+        for name, seconds in parts:
+            self.seconds[present] -= seconds
+            self.seconds[name] += seconds
+            self.calls[name] += 1
 
     def timed(self, call: Callable, name: Callable[[str], str]) -> Callable:
         """`call`, counted for what `name` makes of the name that it is called under."""

@@ -21,7 +21,7 @@ Read next: lab/profile/work.py
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -30,9 +30,12 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.infer.engine import Engine
+from cutaway.infer.scheduler import Plan
 from cutaway.lab.profile.clock import Clock
+from cutaway.lab.profile.listed import parts_of
 from cutaway.nn.context import Apart, Context
 from cutaway.nn.linear import Linear
+from cutaway.ops.cpu.list import watching as lists_watched
 from cutaway.ops.forms import Forms
 
 PARTS = (
@@ -60,6 +63,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "layer_norm": lambda name: "norms",
     "multiply": lambda name: product(name),
 }
+KERNELS = "kernels"
 SCHEDULER = ("plan", "commit", "take", "end", "abandon", "forget")
 VIEW = ("append", "read", "replace", "where", "placed", "advance")
 
@@ -87,6 +91,7 @@ class Watch:
         self.clock = Clock() if now is None else Clock(now)
         self.narrow: torch.dtype | None = None
         self.where: defaultdict[str, set[str]] = defaultdict(set)
+        self._ran = 0  # lists and products of our kernels
         self._forms: dict[int, tuple[Forms, Forms]] = {}  # by identity: the given ones, and those that count
 
     def told(self, context: Context) -> Context:
@@ -120,20 +125,41 @@ class Watch:
 
         def named(caller: str) -> str:
             part = name(caller)
-            self.where[part].add(place)
+            if place != KERNELS:
+                self.where[part].add(place)
             return part
 
-        return self.clock.timed(form, named)
+        return self.clock.timed(self._seen(form) if place == KERNELS else form, named)
+
+    def _seen(self, form: Callable) -> Callable:
+        """A form that runs our kernels where it can, and leaves the rest to torch: which of them it was."""
+
+        def ran(*given: Any, **told: Any) -> Any:
+            before, part = self._ran, self.clock.name
+            made = form(*given, **told)
+            self.where[part].add("torch" if self._ran == before else KERNELS)
+            return made
+
+        return ran
+
+    def listed(self, names: tuple[str, ...], seconds: Sequence[float]) -> None:
+        """A list of kernels ran. A product by itself has no seconds: its form's are counted already."""
+        self._ran += 1
+        if seconds:
+            parts = parts_of(names)
+            self.clock.share(list(zip(parts, seconds, strict=True)))
+            for part in parts:
+                self.where[part].add(KERNELS)
 
 
 def where(form: Callable) -> str:
-    """Which set of kernels a form belongs to, by the file that it is written in: "torch", "cpu" or "triton" of ours,
-    "own" for a reader's."""
+    """What a form may run on, by the file that it is written in: "torch", "kernels" or "triton" of ours, "own" for a
+    reader's. Whether "kernels" did run, only a watch can see."""
     module = getattr(form, "__module__", None) or type(form).__module__
     if not module.startswith("cutaway."):
         return "own"
     parts = module.split(".")
-    return next((kernels for kernels in ("cpu", "triton") if kernels in parts), "torch")
+    return next((place for room, place in (("cpu", KERNELS), ("triton", "triton")) if room in parts), "torch")
 
 
 class WatchedView:
@@ -153,6 +179,7 @@ class WatchedView:
 def watching(engine: Engine, watch: Watch) -> Iterator[None]:
     """As long as this lasts, and the watch's clock runs, what the engine does is counted."""
     with ExitStack() as stack:
+        stack.enter_context(lists_watched(watch.listed))
         for owner, method, counted in _wrapped(engine, watch):
             setattr(owner, method, counted)  # found before the class's own; a module keeps it beside its parts
             stack.callback(delattr, owner, method)
@@ -165,6 +192,15 @@ def _wrapped(engine: Engine, watch: Watch) -> Iterator[tuple[Any, str, Callable]
     for method in SCHEDULER:
         if hasattr(engine.scheduler, method):
             yield engine.scheduler, method, timed(getattr(engine.scheduler, method), lambda name: "engine")
+    run = engine.runner.run
+
+    def stepped(plan: Plan) -> Tensor:
+        logits_XV = run(plan)
+        if len(logits_XV):
+            watch.clock.become("sampling")
+        return logits_XV
+
+    yield engine.runner, "run", stepped
     hidden, logits = timed(module.hidden, lambda name: "rest"), timed(module.logits, lambda name: "head")
     yield module, "hidden", lambda ids_N, context: hidden(ids_N, watch.told(context))
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cutaway.base.errors import BadInput, CutawayError
 from cutaway.ops.cpu.build import library
+from cutaway.ops.cpu.list import ran
 from cutaway.ops.cpu.pack import Strips, rounded
 from cutaway.ops.multiply.fast import multiply_fast
 from cutaway.ops.multiply.narrow import MANY, narrow
@@ -65,6 +66,7 @@ def _times(x_NC: Tensor, strips: Strips, int8: bool) -> Tensor:
     told = (strips.address, x.data_ptr(), strips.columns, y_NR.data_ptr(), count, int8, torch.get_num_threads())
     if count and kernels.multiply(*told):
         raise CutawayError(f"no memory for {count} rows of {strips.columns} numbers")
+    ran("multiply")
     return y_NR
 
 
