@@ -12,6 +12,8 @@ from .foreign import FOREIGN
 from .foreign_attentions import FOREIGN_RIGHT, FOREIGN_WRONG
 from .foreign_modules import FOREIGN_MODULES
 from .foreign_steps import FOREIGN_STEPS
+from .unseen import UNSEEN
+from .unseen_steps import UNSEEN_STEPS
 
 
 def turned(
@@ -238,7 +240,15 @@ OWN = {
     "infer.choose": (CHOOSE_RIGHT, CHOOSE_WRONG),
     "train.adamw": ({"plain": step()}, ADAM_WRONG),
 }
-TABLES = (OWN, {"ops.attend": (FOREIGN_RIGHT, FOREIGN_WRONG)}, FOREIGN, FOREIGN_STEPS, FOREIGN_MODULES)
+TABLES = (
+    OWN,
+    {"ops.attend": (FOREIGN_RIGHT, FOREIGN_WRONG)},
+    FOREIGN,
+    FOREIGN_STEPS,
+    FOREIGN_MODULES,
+    UNSEEN,
+    UNSEEN_STEPS,
+)
 # (part, name, version) and (part, name, version, the property that breaks)
 RIGHT = [(part, name, one) for table in TABLES for part, (right, _) in table.items() for name, one in right.items()]
 WRONG = [(part, name, *one) for table in TABLES for part, (_, wrong) in table.items() for name, one in wrong.items()]

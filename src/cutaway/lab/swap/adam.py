@@ -212,7 +212,32 @@ def _correction(step: Candidate) -> str | None:
             return "the step's number is off by one: `pace.count` starts at 1"
     except ZeroDivisionError:
         return "the step's number is off by one: `pace.count` starts at 1"
-    return f"with both means at 1 the first step is {found[1]:.4g} rates, and should be {two(1) / one(1):.4g}"
+    count = max(found, key=lambda one_count: abs(found[one_count] - two(one_count) / one(one_count)))
+    right = two(count) / one(count)
+    return f"with both means at 1 step {count} moves by {found[count]:.4g} rates, and should by {right:.4g}"
+
+
+def _own_weight(step: Candidate) -> str | None:
+    """Without decay a step is the same wherever it starts."""
+    told = {"gradient": 1.0, "first": 0.5, "second": 1.0}
+    near, far = (_moved(step, weight=weight, count=3, **told) for weight in (0.5, 4.0))
+    if abs(near - far) < 1e-2 * max(abs(near), abs(far)) + 1e-12:
+        return None
+    return f"without decay a weight of 0.5 moves by {near:.4g} and one of 4 by {far:.4g}: a step is the same for both"
+
+
+def _proportion(step: Candidate) -> str | None:
+    """How far a step goes for a first mean four times as large."""
+    sizes = (0.2, 2.0)
+    moved = [[_moved(step, first=first, second=1.0, count=50) for first in (size, 4 * size)] for size in sizes]
+    if not all(near for near, _ in moved):
+        return None
+    times = [far / near for near, far in moved]
+    size, found = next((one for one in zip(sizes, times, strict=True) if abs(one[1] - 4) > 4e-2), (None, 4.0))
+    if size is None:
+        return None
+    also = ": only its sign counts" if max(abs(one - 1) for one in times) < 1e-3 else ""
+    return f"a first mean of {4 * size:g} moves {found:.3g} times as far as one of {size:g}, and should 4 times{also}"
 
 
 def _root(step: Candidate) -> str | None:
@@ -306,13 +331,19 @@ def _several(step: Candidate) -> str | None:
         held[1] += torch.tensor([[1.0, other], [other, other]])
         with torch.no_grad():
             step(*held, Pace(count=2, rate=RATE, decay=0.0), BETAS, EPS)
-        moved.append(float(held[0][0, 0]))
-    return None if abs(moved[0] - moved[1]) < 1e-6 else "a number's step depends on its neighbours' gradients"
+        moved.append(torch.stack([held[place][0, 0] for place in (0, 2, 3)]))
+    return (
+        None
+        if float((moved[0] - moved[1]).abs().max()) < 1e-6
+        else "a number's step depends on its neighbours' gradients"
+    )
 
 
 def _probes(decays: bool) -> tuple[Probe, ...]:
     return (
         Probe(property="in place", find=_in_place),
+        Probe(property="number by number", find=_several),
+        Probe(property="own weight", find=_own_weight),
         Probe(property="decay", find=partial(_decay, decays=decays)),
         Probe(property="first mean", find=_first),
         Probe(property="second mean", find=_second),
@@ -320,10 +351,10 @@ def _probes(decays: bool) -> tuple[Probe, ...]:
         Probe(property="direction", find=_sign),
         Probe(property="rate", find=_rate),
         Probe(property="precision", find=_precision),
+        Probe(property="proportion", find=_proportion),
         Probe(property="root", find=_root),
         Probe(property="bias correction", find=_correction),
         Probe(property="eps", find=_eps),
-        Probe(property="number by number", find=_several),
         Probe(property="dtype", find=_half),
     )
 

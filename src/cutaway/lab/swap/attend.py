@@ -47,7 +47,24 @@ def cases() -> list[Case]:
         Case(see=Visible(queries=(4,), keys=(4,), window=2, sinks=1), heads=1, width=1, value_width=1),
         Case(see=Visible(queries=(1, 5), keys=(6, 5), window=2, sinks=2), heads=4, groups=2),
     ]
-    return sorted([*small, *CASES], key=lambda case: (case.biased, _size(case)))
+    return sorted([*small, *_together(), *CASES], key=lambda case: (case.biased, _size(case)))
+
+
+def _together() -> list[Case]:
+    """Every rule over a text, behind a cache, and in a batch of both; many heads: what is right for one alone."""
+    rules: tuple[dict[str, Any], ...] = ({}, {"causal": False}, {"window": 2}, {"window": 2, "sinks": 1})
+    lengths = (((3,), (3,)), ((1,), (4,)), ((2,), (4,)), ((2, 1), (2, 3)))
+    made = []
+    for queries, keys in lengths:
+        prefix: dict[str, Any] = {"prefix": tuple(min(2, held) for held in keys)}
+        for rule in (*rules, prefix):
+            see = Visible(queries=queries, keys=keys, **rule)
+            small: dict[str, Any] = {"heads": 2, "groups": 1, "width": 2, "value_width": 2}
+            made += [Case(see=see, softcap=cap, **small) for cap in ((None, 0.5) if not rule else (None,))]
+    for heads, groups in ((4, 1), (8, 2), (8, 8), (9, 3), (16, 4)):
+        see = Visible(queries=(2,), keys=(3,))
+        made.append(Case(see=see, heads=heads, groups=groups, width=2, value_width=2))
+    return made
 
 
 def _size(case: Case) -> int:
@@ -147,17 +164,20 @@ def _none(attend: Candidate) -> str | None:
         got = attend(q, k, v, see, scale=0.5)
     except Exception as error:
         return f"a sequence without queries in this pass ends in {type(error).__name__}"
-    right = attend_readable(q, k, v, see, scale=0.5)
-    return None if close(got, right) else "a sequence without queries in this pass is not passed over"
+    alone = attend(q, k[3:], v[3:], Visible(queries=(2,), keys=(2,)), scale=0.5)
+    return None if close(got, alone) else "a sequence without queries in this pass is not passed over"
 
 
 def _precision(attend: Candidate) -> str | None:
-    """Equal values come out as they went in; 1 + 2^-14 is a number of float32, and of no half precision."""
+    """Values 2^-14 larger than ones come out so much larger; 1 + 2^-14 is a number of float32, and of no half
+    precision."""
     see, value = Visible(queries=(3,), keys=(3,)), 1 + 2.0**-14
-    q, k, v = normal(3, 1, 4), normal(3, 1, 4, seed=1), torch.full((3, 1, 4), value)
+    q, k, v = normal(3, 1, 4), normal(3, 1, 4, seed=1), torch.ones(3, 1, 4)
     with torch.no_grad():
-        got = attend(q, k, v, see, scale=0.5).double()
-    error = float((got - value).abs().max())
+        ones, got = (attend(q, k, v * one, see, scale=0.5).double() for one in (1.0, value))
+    error = float((got - value * ones).abs().max())
+    if float((ones - 1).abs().max()) > 0.02:
+        return None  # the weights do not sum to 1, or it is not the values that they weigh
     if 2.0**-18 < error < 0.02:
         return (
             f"values of {value:.7f} come out as {float(got.flatten()[0]):.7f}: something is rounded to half precision"
@@ -213,6 +233,7 @@ PART = Part(
         scores.WIDTHS,
         *sight.PROBES,
         *scores.PROBES,
+        sight.BATCH,
         Probe(property="value width", find=_value_width),
         Probe(property="bias", find=_bias),
         Probe(property="no tokens", find=_none),

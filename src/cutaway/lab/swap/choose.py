@@ -25,6 +25,8 @@ from cutaway.lab.swap.verdict import Case
 
 FEW, SOME, MANY = 300, 1000, 2000
 SHARES = (0.15, 0.4, 0.05, 0.3, 0.1)  # in no order: ids are not ranks
+DRAWS, LEAST = 200, 120  # of equal tokens: 500 give 165 different ones, with a deviation of 5
+FLAT: tuple[dict[str, Any], ...] = ({}, {"top_k": 500}, {"top_p": 0.9}, {"min_p": 0.5})
 FAR = 5.5  # deviations: once in 25 million draws of a right sampler
 
 
@@ -93,7 +95,33 @@ def trials(candidate: Candidate) -> Sequence[Callable[[], Case | None]]:
         told = {**one, "repetition_penalty": 1.5}
         said = ", ".join(f"{name}={value}" for name, value in told.items())
         made.append(partial(_trial, said, mixed, Decoding(**told), (0, 1), candidate))
-    return made
+    return made + [partial(_flat, one, candidate) for one in FLAT]
+
+
+def _of_equal(candidate: Candidate, **told: Any) -> Counter[int]:
+    """What comes out of `DRAWS` draws among a thousand equal tokens."""
+    return drawn(candidate, torch.zeros(1000), Decoding(temperature=1.0, **told), DRAWS)
+
+
+def _too_few(candidate: Candidate, **told: Any) -> str | None:
+    """Where fewer tokens are left than should be, and not one of them drawn for the others."""
+    found = _of_equal(candidate, **told)
+    if len(found) >= LEAST or max(found.values()) > DRAWS // 5:
+        return None
+    said = "".join(f"{name}={value}: " for name, value in told.items())
+    return f"{said}{DRAWS} draws among 1,000 equal tokens find {len(found)}: the others are cut"
+
+
+def _flat(told: dict[str, Any], candidate: Candidate) -> Case | None:
+    found = len(_of_equal(candidate, **told))
+    if found >= LEAST:
+        return None
+    said = ", ".join(f"{name}={value}" for name, value in {"temperature": 1.0, **told}.items())
+    what = f"1,000 equal tokens, {said}"
+    inputs = {"logits": "1,000 zeros", "seen": "()"}
+    return Case(
+        what=what, place=f"different tokens of {DRAWS}", got=f"{found}", expected=f"over {LEAST}", inputs=inputs
+    )
 
 
 def _unchanged(candidate: Candidate) -> str | None:
@@ -172,6 +200,9 @@ def _temperature(candidate: Candidate) -> str | None:
 
 
 def _top_k(candidate: Candidate) -> str | None:
+    unasked = _too_few(candidate)
+    if unasked is not None:
+        return f"{unasked}, and nobody asked for it"
     sizes = {k: len(left(candidate, top_k=k)) for k in (1, 2, 3)}
     best = left(candidate, top_k=2)
     if all(size == len(SHARES) for size in sizes.values()):
@@ -190,7 +221,9 @@ def _top_k(candidate: Candidate) -> str | None:
         beyond = left(candidate, top_k=50)
     except Exception as error:
         return f"a top_k above the number of tokens ends in {type(error).__name__}"
-    return None if len(beyond) == len(SHARES) else "a top_k above the number of tokens cuts some"
+    if len(beyond) != len(SHARES):
+        return "a top_k above the number of tokens cuts some"
+    return _too_few(candidate, top_k=500)
 
 
 def _top_p(candidate: Candidate) -> str | None:
@@ -198,7 +231,7 @@ def _top_p(candidate: Candidate) -> str | None:
     found = {p: left(candidate, top_p=p) for p in (0.2, 0.5, 0.8)}
     right = {0.2: {1}, 0.5: {1, 3}, 0.8: {1, 3, 0}}
     if found == right:
-        return _exact(candidate)
+        return _too_few(candidate, top_p=0.9) or _exact(candidate)
     if all(tokens == set(range(len(SHARES))) for tokens in found.values()):
         return "top_p is ignored"
     if found[0.5] == {1} and found[0.8] == {1, 3}:
@@ -243,7 +276,7 @@ def _min_p(candidate: Candidate) -> str | None:
         # At temperature 3 the shares are 1, 0.84, 0.67 and 0.46 of the first; before it, 1, 0.6, 0.3, 0.1.
         hot = left(candidate, (0.5, 0.3, 0.15, 0.05), temperature=3.0, min_p=0.55)
         if hot == {0, 1, 2}:
-            return None
+            return _too_few(candidate, min_p=0.5)
         said = f"at temperature 3 min_p=0.55 leaves tokens {sorted(hot)}, not [0, 1, 2]"
         return f"{said}: it is held against shares at temperature 1" if hot == {0, 1} else said
     if len(found) == len(SHARES):
@@ -257,6 +290,8 @@ def _plain(candidate: Candidate) -> str | None:
     """At temperature 1, with nothing cut, tokens are drawn by their shares."""
     found = drawn(candidate, logits_of(SHARES), Decoding(temperature=1.0), MANY)
     for token, share in enumerate(SHARES):
+        if not found[token]:
+            return f"token {token}, with a share of {share:.3f}, is never drawn: it is cut, and nobody asked"
         if not _is_share(found[token] / MANY, share):
             return f"token {token} is drawn {found[token] / MANY:.3f} of the time, and should be {share:.3f}"
     return None
@@ -294,6 +329,8 @@ def _penalty(candidate: Candidate) -> str | None:
         return "a token that was seen twice is penalised twice"
     if greedy([4.0, 3.5], (1,)) != 0 or greedy([4.0, 3.0, 1.0], (2,)) != 0:
         return "the penalty falls on tokens that were not seen"
+    if greedy([3.0, 2.9, 2.0], (0, 1)) != 2:
+        return "of two tokens that were seen only one is penalised"
     # 3 - 2 is less than 2.5, 3 / 1.1 is not.
     return None if greedy([3.0, 2.5], (0,), 1.1) == 0 else "the penalty is subtracted, not divided by"
 

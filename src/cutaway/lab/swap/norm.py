@@ -109,6 +109,18 @@ def _mean(candidate: Candidate, kind: Callable[[Candidate], Norm], removed: bool
     return None
 
 
+def _proportions(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
+    """A token's numbers have one factor, and one number taken from them: differences keep their proportions."""
+    for dim in (6, 8):
+        # Whole numbers, which half precision holds too; that rounds the answers by less than a hundredth.
+        x_D = torch.tensor([-3.0, 5.0, 1.0, -4.0, 2.0, -2.0, 7.0, -1.0])[:dim]
+        y_D = kind(candidate)(x_D[None], torch.ones(dim), 1e-6)[0]
+        factor_D = (y_D[1:] - y_D[0]) / (x_D[1:] - x_D[0])
+        if not close(factor_D, factor_D[:1].expand_as(factor_D), 0.05 * float(factor_D.abs().max())):
+            return f"the {dim} numbers of a token are not scaled alike: differences change their proportions"
+    return None
+
+
 def _unit(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
     norm = kind(candidate)
     for dim in (4, 6):
@@ -214,9 +226,8 @@ def _bias(norm: Candidate) -> str | None:
 
 def _overflow(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
     x = torch.tensor([[300.0, -400.0, 500.0, -400.0]])
-    right = kind(rms_norm_readable if kind is _rms else layer_norm_readable)(x, torch.ones(4), 1e-6)
-    got = kind(candidate)(x.half(), torch.ones(4).half(), 1e-6).float()
-    return None if close(got, right, 1e-2) else "squares of float16 numbers overflow: they belong in float32"
+    wide, got = kind(candidate)(x, torch.ones(4), 1e-6), kind(candidate)(x.half(), torch.ones(4).half(), 1e-6).float()
+    return None if close(got, wide, 1e-2) else "squares of float16 numbers overflow: they belong in float32"
 
 
 def _precision(candidate: Candidate, kind: Callable[[Candidate], Norm]) -> str | None:
@@ -262,6 +273,7 @@ def _layer_call(norm: Candidate, dtype: torch.dtype = torch.float32) -> tuple[tu
 def _shared(kind: Callable[[Candidate], Norm], ours: Candidate, removed: bool) -> tuple[Probe, ...]:
     return (
         Probe(property="axis", find=partial(_axis, kind=kind)),
+        Probe(property="proportions", find=partial(_proportions, kind=kind)),
         Probe(property="precision", find=partial(_precision, kind=kind)),
         Probe(property="weight", find=partial(_weight, kind=kind)),
         Probe(property="precision", find=partial(_precise_weight, kind=kind)),

@@ -31,7 +31,12 @@ SHAPES = (
     (3, 2, 6, 6),
     (4, 1, 9, 4),
     (2, 3, 8, 2),
+    (1, 9, 8, 8),
+    (5, 8, 16, 4),
 )
+
+
+ROUNDED = 5e-3  # what two factors rounded to bfloat16, with 8 bits, may be off by
 
 
 def told(angles: Tensor, interleaved: bool) -> tuple[Tensor, Tensor]:
@@ -114,21 +119,47 @@ def _layout(rotate: Candidate) -> str | None:
     return wrong[0] if len(wrong) == 2 else f"{wrong[0]} (`interleaved` is ignored, or half done)"
 
 
+def _turned(rotate: Candidate, angle: float, interleaved: bool) -> Tensor:
+    """(2, 2): what the two unit vectors of pair 0 become; [[cos, sin], [-sin, cos]] if it turns."""
+    one, other = pair(0, 4, interleaved)
+    return columns(rotate, angle, 4, 4, interleaved)[[one, other]][:, [one, other]]
+
+
+def _by(turned: Tensor) -> float | None:
+    """By how much a pair turned; None where it did something else."""
+    (a, b), (c, d) = turned.tolist()
+    turns = abs(a - d) < ROUNDED and abs(b + c) < ROUNDED and abs(a * a + b * b - 1) < ROUNDED
+    return math.atan2(b, a) if turns else None
+
+
+def _angle(rotate: Candidate) -> str | None:
+    """It turns, and by the table's angle: neither twice nor half."""
+    for interleaved in (False, True):
+        found = [_by(_turned(rotate, angle, interleaved)) for angle in (0.3, 0.7)]
+        for angle, by in zip((0.3, 0.7), found, strict=True):
+            if by is None or min(abs(by - angle), abs(by + angle)) < ROUNDED:
+                continue  # right, or no rotation, or backwards, which others say
+            also = ": the rotation acts twice" if abs(by - 2 * angle) < ROUNDED else ""
+            return f"interleaved={interleaved}: an angle of {angle} turns by {by:.3f}{also}"
+    return None
+
+
 def _sign(rotate: Candidate) -> str | None:
     angle = 0.7
     for interleaved in (False, True):
-        one, other = pair(0, 4, interleaved)
-        turned = columns(rotate, angle, 4, 4, interleaved)[[one, other]][:, [one, other]]
+        turned = _turned(rotate, angle, interleaved)
         cos, sin = math.cos(angle), math.sin(angle)
-        if close(turned, torch.tensor([[cos, sin], [-sin, cos]])):
+        if close(turned, torch.tensor([[cos, sin], [-sin, cos]]), ROUNDED):
             continue
-        if close(turned, torch.tensor([[cos, -sin], [sin, cos]])):
+        if close(turned, torch.tensor([[cos, -sin], [sin, cos]]), ROUNDED):
             return f"interleaved={interleaved}: it turns backwards, (a cos + b sin, b cos - a sin)"
         if bool((turned.diag() - cos).abs().max() < 1e-4) and bool(
             ((turned.abs() - abs(sin)).fill_diagonal_(0)).abs().max() < 1e-4
         ):
             return f"interleaved={interleaved}: both sines have one sign; the table's minus is lost, or counted twice"
-        if close(turned.flip(0), torch.tensor([[cos, sin], [-sin, cos]])):
+        if _by(turned) is not None:
+            continue  # said by `_angle`
+        if close(turned.flip(0), torch.tensor([[cos, sin], [-sin, cos]]), ROUNDED):
             return f"interleaved={interleaved}: the two numbers of a pair come out in each other's place"
         said = f"interleaved={interleaved}: (1, 0) becomes ({turned[0, 0]:.3f}, {turned[0, 1]:.3f})"
         return f"{said}, not ({cos:.3f}, {sin:.3f})"
@@ -138,7 +169,7 @@ def _sign(rotate: Candidate) -> str | None:
 def _lengths(rotate: Candidate) -> str | None:
     for interleaved in (False, True):
         length = columns(rotate, 0.7, 4, 4, interleaved).norm(dim=-1)
-        if not close(length, torch.ones(4)):
+        if not close(length, torch.ones(4), ROUNDED):
             return f"a vector of length 1 becomes one of {float(length[0]):.3f}: turning keeps lengths"
     return None
 
@@ -189,6 +220,10 @@ def _pairs_own(rotate: Candidate) -> str | None:
 
 
 def _precision(rotate: Candidate) -> str | None:
+    turned, right = (columns(one, 0.7, 4, 4, False) for one in (rotate, rotate_readable))
+    apart = float((turned - right).abs().max())
+    if 1e-5 < apart < ROUNDED:
+        return f"unit vectors turn {apart:.2g} beside where they should: a table is rounded to half precision"
     cos, sin = told(torch.zeros(1, 2), False)
     value = 1 + 2.0**-14
     got = rotate(torch.full((1, 1, 4), value), cos, sin, interleaved=False).double()
@@ -224,6 +259,7 @@ PART = Part(
         Probe(property="lengths stay", find=_lengths),
         Probe(property="rope layout", find=_layout),
         Probe(property="position 0", find=_identity),
+        Probe(property="angle", find=_angle),
         Probe(property="sign of the rotation", find=_sign),
         Probe(property="each token's own angle", find=_own_angle),
         Probe(property="each pair's own angle", find=_pairs_own),

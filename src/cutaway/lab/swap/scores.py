@@ -20,15 +20,34 @@ from cutaway.ops.visible import Visible
 
 WIDTH = 5
 HIDDEN = 200.0  # of logarithms of weights: scores here are some units
-ONE = Visible(queries=(1,), keys=(WIDTH,))
+ONE = (1, 1, 1)  # queries, query heads, kv heads
+SEVERAL = {(3, 1, 1): "of three queries the last", (1, 4, 2): "of four heads that share two kv heads the first"}
 
 
-def _read(attend: Candidate, scale: float, softcap: float | None = None, size: float = 1.0) -> tuple[Tensor, Tensor]:
-    """(products q . k_s, logarithms of the weights), each (S,) less its first."""
-    q, k = normal(1, 1, WIDTH, seed=4) * size, normal(WIDTH, 1, WIDTH, seed=5)
+def _given(among: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    queries, heads, groups = among
+    return normal(queries, heads, WIDTH, seed=4), normal(WIDTH, groups, WIDTH, seed=5)
+
+
+def _read(
+    attend: Candidate,
+    scale: float,
+    softcap: float | None = None,
+    size: float = 1.0,
+    among: tuple[int, int, int] = ONE,
+) -> tuple[Tensor, Tensor]:
+    """(products q . k_s, logarithms of the weights), each (S,) less its first: of the last query's first head, which
+    sees every key. `among`: how many queries, heads and kv heads there are."""
+    queries, _, groups = among
+    q, k = _given(among)
+    q = q * size
+    v, see = (
+        torch.eye(WIDTH)[:, None].expand(WIDTH, groups, WIDTH).contiguous(),
+        Visible(queries=(queries,), keys=(WIDTH,)),
+    )
     with torch.no_grad():
-        row_S = attend(q, k, torch.eye(WIDTH)[:, None], ONE, scale=scale, softcap=softcap)[0, 0].double()
-    products_S = (q[0, 0].double() * k[:, 0].double()).sum(-1)
+        row_S = attend(q, k, v, see, scale=scale, softcap=softcap)[-1, 0].double()
+    products_S = (q[-1, 0].double() * k[:, 0].double()).sum(-1)
     logs_S = row_S.clamp(min=1e-300).log()
     return products_S - products_S[0], logs_S - logs_S[0]
 
@@ -40,16 +59,25 @@ def _all_seen(read: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return read
 
 
-def _effective(attend: Candidate, scale: float) -> tuple[float, bool]:
+def _effective(attend: Candidate, scale: float, among: tuple[int, int, int] = ONE) -> tuple[float, bool]:
     """The factor between products and scores, and whether there is one."""
-    products_S, logs_S = _all_seen(_read(attend, scale))
+    products_S, logs_S = _all_seen(_read(attend, scale, among=among))
     factor = float((products_S * logs_S).sum() / products_S.square().sum())
     return factor, float((logs_S - factor * products_S).abs().max()) < 1e-3
 
 
 def _scale(attend: Candidate) -> str | None:
+    """Of one query and head; where that is right, among several."""
+    for among, which in ((ONE, ""), *SEVERAL.items()):
+        said = _scaled(attend, among)
+        if said is not None:
+            return f"{which}: {said}" if which else said
+    return None
+
+
+def _scaled(attend: Candidate, among: tuple[int, int, int]) -> str | None:
     scales = (0.3, 0.8)
-    found = [_effective(attend, scale) for scale in scales]
+    found = [_effective(attend, scale, among) for scale in scales]
     if not all(proportional for _, proportional in found):
         return None  # said by `_products`
     got = [factor for factor, _ in found]
@@ -114,19 +142,27 @@ def _sum(attend: Candidate) -> str | None:
 
 
 def _softcap(attend: Candidate) -> str | None:
+    for among, which in ((ONE, ""), *SEVERAL.items()):
+        said = _capped(attend, among)
+        if said is not None:
+            return f"{which}: {said}" if which else said
+    return None
+
+
+def _capped(attend: Candidate, among: tuple[int, int, int]) -> str | None:
     cap, scale = 0.6, 0.5
-    _, free_S = _all_seen(_read(attend, scale))
-    _, got_S = _all_seen(_read(attend, scale, cap))
+    _, free_S = _all_seen(_read(attend, scale, among=among))
+    _, got_S = _all_seen(_read(attend, scale, cap, among=among))
     if close(got_S.float(), free_S.float(), 1e-4):
         return "`softcap` is ignored"
-    q, k = normal(1, 1, WIDTH, seed=4), normal(WIDTH, 1, WIDTH, seed=5)
-    raw_S = (q[0, 0].double() * k[:, 0].double()).sum(-1)
+    q, k = _given(among)
+    raw_S = (q[-1, 0].double() * k[:, 0].double()).sum(-1)
 
     def is_like(scores_S: Tensor) -> bool:
         return close(got_S.float(), (scores_S - scores_S[0]).float(), 1e-3)
 
     if not is_like(cap * torch.tanh(scale * raw_S / cap)):
-        spread = float(_read(attend, scale, cap, size=50.0)[1].abs().max())
+        spread = float(_read(attend, scale, cap, size=50.0, among=among)[1].abs().max())
         if spread > 2 * cap * 1.01:
             return f"with softcap {cap} two scores differ by {spread:.3g}, and bounded ones by {2 * cap} at most"
         if is_like(torch.tanh(scale * raw_S / cap)):

@@ -99,9 +99,13 @@ def _offset(attend: Candidate) -> str | None:
 
 
 def _both_ways(attend: Candidate) -> str | None:
-    see = Visible(queries=(4,), keys=(4,), causal=False)
-    causal = torch.ones(4, 4, dtype=torch.bool).tril()
-    return told_apart(looked_at(attend, see), see, {"`see.causal` is ignored: always causal": causal})
+    for queries, keys in ((4, 4), (2, 5)):
+        see = Visible(queries=(queries,), keys=(keys,), causal=False)
+        causal = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+        found = told_apart(looked_at(attend, see), see, {"`see.causal` is ignored: always causal": causal})
+        if found is not None:
+            return found
+    return None
 
 
 def _window(attend: Candidate) -> str | None:
@@ -135,9 +139,9 @@ def _sinks(attend: Candidate) -> str | None:
 
 
 def _prefix(attend: Candidate) -> str | None:
-    for window in (None, 2):
-        see = Visible(queries=(5,), keys=(5,), prefix=(3,), window=window)
-        also = {"`see.prefix` is ignored": Visible(queries=(5,), keys=(5,), window=window).mask(0)}
+    for window, queries in ((None, 5), (2, 5), (None, 1), (None, 3)):
+        see = Visible(queries=(queries,), keys=(5,), prefix=(3,), window=window)
+        also = {"`see.prefix` is ignored": Visible(queries=(queries,), keys=(5,), window=window).mask(0)}
         found = told_apart(looked_at(attend, see), see, also)
         if found is not None:
             return found
@@ -165,43 +169,65 @@ def _apart(attend: Candidate) -> str | None:
 
 
 def _ragged(attend: Candidate) -> str | None:
-    """Each sequence of a batch comes out as it does alone."""
-    for queries, keys in (((3, 3), (3, 3)), ((3, 1, 2), (3, 1, 2)), ((1, 2), (4, 3)), ((2, 1), (5, 2))):
-        q, k, v = normal(sum(queries), 2, 4), normal(sum(keys), 1, 4, seed=1), normal(sum(keys), 1, 4, seed=2)
-        alone, start, key = [], 0, 0
-        with torch.no_grad():
-            for many, held in zip(queries, keys, strict=True):
-                see = Visible(queries=(many,), keys=(held,))
-                parts = (q[start : start + many], k[key : key + held], v[key : key + held])
-                alone.append(attend(*parts, see, scale=0.5))
-                start, key = start + many, key + held
-            try:
-                together = attend(q, k, v, Visible(queries=queries, keys=keys), scale=0.5)
-            except Exception as error:
-                said = f"sequences of {queries} queries and {keys} keys in one batch end in {type(error).__name__}"
-                return f"{said}; each alone does not"
-        if not close(together, torch.cat(alone)):
-            return f"sequences of {queries} queries and {keys} keys come out otherwise in a batch than alone"
+    """Each sequence of a batch comes out as it does alone, under every rule."""
+    lengths = (((3, 3), (3, 3)), ((3, 1, 2), (3, 1, 2)), ((1, 2), (4, 3)), ((2, 1), (5, 2)), ((1, 1), (3, 4)))
+    rules: tuple[dict[str, Any], ...] = (
+        *({}, {"causal": False}, {"window": 2}, {"window": 2, "sinks": 1}, {"prefix": 2}, {"softcap": 0.6}),
+    )
+    for rule in rules:
+        for queries, keys in lengths:
+            found = _unlike_alone(attend, queries, keys, dict(rule))
+            if found is not None:
+                under = ", ".join(f"{name}={value}" for name, value in rule.items())
+                return f"under {under} {found}" if under else found
     return None
 
 
-def heads_moved(attend: Candidate, heads: int, groups: int, which: str) -> list[list[int]]:
-    """For each kv head the query heads whose outputs move with it."""
-    see = Visible(queries=(3,), keys=(3,))
-    q, k, v = normal(3, heads, 4), normal(3, groups, 4, seed=1), normal(3, groups, 4, seed=2)
+def _unlike_alone(
+    attend: Candidate, queries: tuple[int, ...], keys: tuple[int, ...], rule: dict[str, Any]
+) -> str | None:
+    q, k, v = normal(sum(queries), 2, 4), normal(sum(keys), 1, 4, seed=1), normal(sum(keys), 1, 4, seed=2)
+    told, prefix = {"scale": 0.5, "softcap": rule.pop("softcap", None)}, rule.pop("prefix", None)
+    each = None if prefix is None else tuple(min(prefix, held) for held in keys)
+    alone, start, key = [], 0, 0
     with torch.no_grad():
-        still, moved = attend(q, k, v, see, scale=0.5), []
-        for group in range(groups):
-            other_k, other_v = k.clone(), v.clone()
+        for place, (many, held) in enumerate(zip(queries, keys, strict=True)):
+            own = None if each is None else each[place : place + 1]
+            see = Visible(queries=(many,), keys=(held,), prefix=own, **rule)
+            parts = (q[start : start + many], k[key : key + held], v[key : key + held])
+            alone.append(attend(*parts, see, **told))
+            start, key = start + many, key + held
+        try:
+            together = attend(q, k, v, Visible(queries=queries, keys=keys, prefix=each, **rule), **told)
+        except Exception as error:
+            said = f"sequences of {queries} queries and {keys} keys in one batch end in {type(error).__name__}"
+            return f"{said}; each alone does not"
+    if close(together, torch.cat(alone)):
+        return None
+    return f"sequences of {queries} queries and {keys} keys come out otherwise in a batch than alone"
+
+
+def heads_moved(attend: Candidate, heads: int, groups: int, which: str) -> list[list[int]]:
+    """For each kv head, or query head, the heads whose outputs move with it."""
+    see = Visible(queries=(3,), keys=(3,))
+    given = {
+        "query": normal(3, heads, 4),
+        "key": normal(3, groups, 4, seed=1),
+        "value": normal(3, groups, 4, seed=2),
+    }
+    with torch.no_grad():
+        still, moved = attend(*given.values(), see, scale=0.5), []
+        for head in range(given[which].shape[1]):
+            other = {name: one.clone() for name, one in given.items()}
             # Not by one and the same number: a softmax does not see that.
-            (other_k if which == "key" else other_v)[:, group] += normal(3, 4, seed=3)
-            change_H = (attend(q, other_k, other_v, see, scale=0.5) - still).abs().amax((0, 2))
+            other[which][:, head] += normal(3, 4, seed=3)
+            change_H = (attend(*other.values(), see, scale=0.5) - still).abs().amax((0, 2))
             moved.append([head for head, change in enumerate(change_H.tolist()) if not change < 1e-6])
     return moved
 
 
 def _heads(attend: Candidate) -> str | None:
-    for heads, groups in ((4, 2), (6, 2), (6, 3), (2, 2), (3, 1)):
+    for heads, groups in ((4, 2), (6, 2), (6, 3), (2, 2), (3, 1), (4, 1), (8, 2), (8, 8), (9, 3), (16, 4)):
         share = heads // groups
         right = [list(range(group * share, (group + 1) * share)) for group in range(groups)]
         for which in ("value", "key"):
@@ -212,6 +238,10 @@ def _heads(attend: Candidate) -> str | None:
             if got == [list(range(group, heads, groups)) for group in range(groups)]:
                 return f"{said}: kv heads are repeated in turn (0, 1, 0, 1), not each beside itself (0, 0, 1, 1)"
             return f"{said}, and should serve {right[0]}"
+        own = heads_moved(attend, heads, groups, "query")
+        if own != [[head] for head in range(heads)]:
+            said = f"{heads} query heads, {groups} kv heads"
+            return f"{said}: query head 0 comes out in heads {own[0]}, and should in [0]"
     return None
 
 
@@ -224,6 +254,6 @@ PROBES = (
     Probe(property="prefix", find=_prefix),
     Probe(property="causality", find=_own_key),
     Probe(property="sequences apart", find=_apart),
-    Probe(property="ragged batches", find=_ragged),
     Probe(property="sinks", find=_sinks),
 )
+BATCH = Probe(property="ragged batches", find=_ragged)
