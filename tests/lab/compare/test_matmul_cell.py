@@ -13,7 +13,7 @@ from cutaway.lab.compare.matmul_steps import Matrix
 from cutaway.ops.cpu.build import Kernels
 from cutaway.ops.cpu.instructions import OFF, VARIABLE
 
-ORDER = {"outputs": 64, "inputs": 64, "memory": 40_000, "seconds": 0.001, "threads": 1, "seed": 0, "kernels": None}
+ORDER = {"shape": (64, 64), "memory": 40_000, "seconds": 0.001, "threads": 1, "seed": 0, "kernels": None}
 
 
 @pytest.fixture(autouse=True)

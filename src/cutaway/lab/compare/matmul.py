@@ -86,8 +86,8 @@ class MatmulComparison:
     def _measure(self, step: str) -> Figures:
         # Python's loop multiplies one row after the other, however many there are.
         order = {"step": step, "rows": self.rows[:1] if step == "python" else self.rows}
-        names = ("outputs", "inputs", "memory", "seconds", "threads", "seed", "kernels")
-        order |= {name: getattr(self, name) for name in names}
+        order |= {"shape": (self.outputs, self.inputs)}
+        order |= {name: getattr(self, name) for name in ("memory", "seconds", "threads", "seed", "kernels")}
         return ask("cutaway.lab.compare.matmul_cell", order, threads=self.threads)
 
     def tables(self, measured: Measured) -> tuple[Table, ...]:

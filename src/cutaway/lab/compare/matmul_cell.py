@@ -39,19 +39,19 @@ def measure(
     step: str,
     rows: Sequence[int],
     *,
-    outputs: int,
-    inputs: int,
+    shape: Sequence[int],
     memory: int,
     seconds: float,
     threads: int,
     seed: int,
     kernels: str | None,
 ) -> Figures:
-    """Figures of `step`, one set for each number of rows by its decimal; or of the machine. `kernels`: the instruction
-    set that C++ is to be compiled for; None: there is none.
+    """Figures of `step`, one set for each number of rows by its decimal; or of the machine. `shape`: the matrix's outputs
+    and inputs. `kernels`: the instruction set that C++ is to be compiled for; None: there is none.
 
     Raises CutawayError where a product is wrong, or where a step in C++ cannot be had.
     """
+    outputs, inputs = shape
     torch.set_num_threads(threads)
     os.environ[VARIABLE] = kernels or OFF  # before anybody asks for kernels here
     with torch.inference_mode():
