@@ -25,8 +25,8 @@ from cutaway.lab.swap.verdict import Case
 
 FEW, SOME, MANY = 300, 1000, 2000
 SHARES = (0.15, 0.4, 0.05, 0.3, 0.1)  # in no order: ids are not ranks
-DRAWS, LEAST = 200, 120  # of equal tokens: 500 give 165 different ones, with a deviation of 5
-FLAT: tuple[dict[str, Any], ...] = ({}, {"top_k": 500}, {"top_p": 0.9}, {"min_p": 0.5})
+EQUAL, DRAWS, LEAST = 400, 150, 80  # 200 equal tokens give 106 different ones, with a deviation of 4
+FLAT: tuple[dict[str, Any], ...] = ({}, {"top_k": 200}, {"top_p": 0.9}, {"min_p": 0.5})
 FAR = 5.5  # deviations: once in 25 million draws of a right sampler
 
 
@@ -99,8 +99,8 @@ def trials(candidate: Candidate) -> Sequence[Callable[[], Case | None]]:
 
 
 def _of_equal(candidate: Candidate, **told: Any) -> Counter[int]:
-    """What comes out of `DRAWS` draws among a thousand equal tokens."""
-    return drawn(candidate, torch.zeros(1000), Decoding(temperature=1.0, **told), DRAWS)
+    """What comes out of `DRAWS` draws among as many equal tokens."""
+    return drawn(candidate, torch.zeros(EQUAL), Decoding(temperature=1.0, **told), DRAWS)
 
 
 def _too_few(candidate: Candidate, **told: Any) -> str | None:
@@ -109,7 +109,7 @@ def _too_few(candidate: Candidate, **told: Any) -> str | None:
     if len(found) >= LEAST or max(found.values()) > DRAWS // 5:
         return None
     said = "".join(f"{name}={value}: " for name, value in told.items())
-    return f"{said}{DRAWS} draws among 1,000 equal tokens find {len(found)}: the others are cut"
+    return f"{said}{DRAWS} draws among {EQUAL} equal tokens find {len(found)}: the others are cut"
 
 
 def _flat(told: dict[str, Any], candidate: Candidate) -> Case | None:
@@ -117,8 +117,8 @@ def _flat(told: dict[str, Any], candidate: Candidate) -> Case | None:
     if found >= LEAST:
         return None
     said = ", ".join(f"{name}={value}" for name, value in {"temperature": 1.0, **told}.items())
-    what = f"1,000 equal tokens, {said}"
-    inputs = {"logits": "1,000 zeros", "seen": "()"}
+    what = f"{EQUAL} equal tokens, {said}"
+    inputs = {"logits": f"{EQUAL} zeros", "seen": "()"}
     return Case(
         what=what, place=f"different tokens of {DRAWS}", got=f"{found}", expected=f"over {LEAST}", inputs=inputs
     )
@@ -223,7 +223,7 @@ def _top_k(candidate: Candidate) -> str | None:
         return f"a top_k above the number of tokens ends in {type(error).__name__}"
     if len(beyond) != len(SHARES):
         return "a top_k above the number of tokens cuts some"
-    return _too_few(candidate, top_k=500)
+    return _too_few(candidate, top_k=200)
 
 
 def _top_p(candidate: Candidate) -> str | None:
