@@ -46,8 +46,8 @@ def measure(
     seed: int,
     kernels: str | None,
 ) -> Figures:
-    """Figures of `step`, one set for each number of rows by its decimal; or of the machine. `shape`: the matrix's outputs
-    and inputs. `kernels`: the instruction set that C++ is to be compiled for; None: there is none.
+    """Figures of `step`, one set for each number of rows by its decimal; or of the machine. `shape`: the matrix's
+    outputs and inputs. `kernels`: the instruction set that C++ is to be compiled for; None: there is none.
 
     Raises CutawayError where a product is wrong, or where a step in C++ cannot be had.
     """
