@@ -29,8 +29,10 @@ minutes on two cores; --llama-server names it, or it stands in PATH:
     cmake -S llama_cpp_python-0.3.36/vendor/llama.cpp -B llama_build -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \\
         -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
     cmake --build llama_build --target llama-server -j 2           # llama_build/bin/llama-server
-It is asked for as many slots as there are requests at most, room for all of them, and two threads for prompts and for
-new tokens alike; batching across slots and flash attention are on where it finds them to pay, as by default.
+It is asked for as many slots as there are requests at most, each with a cache of its own (fp16), room for all of them,
+and as many threads for prompts as for new tokens; old prompts are not put by (--cache-ram 0): none comes again. It
+batches across slots, and chooses by itself whether flash attention pays; --llama-options="-fa off" and the like try
+more.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def servers(arguments: argparse.Namespace, file: Path, expanded: Path) -> Iterat
         yield start(side, [*own, *options], "bench", {"min_tokens": None}, log, CUTAWAY_KERNELS=kernels)
     if arguments.llama_server:
         theirs = [arguments.llama_server, "-m", str(file), "--port", "{port}", "-t", count, "-tb", count]
-        theirs += ["-np", most, "-c", room]
+        theirs += ["-np", most, "-c", room, "--cache-ram", "0", *arguments.llama_options.split()]
         yield start(LLAMA, theirs, "bench", {"ignore_eos": True}, arguments.work / "llama-server.log")
     if arguments.vllm:
         theirs = [str(Path(arguments.vllm) / "bin" / "vllm"), "serve", str(expanded), "--served-model-name", "bench"]
@@ -294,6 +296,7 @@ def main() -> None:
     parser.add_argument("--llama-server", default=shutil.which("llama-server"), help="its executable")
     parser.add_argument("--ours", default=",".join(OURS), help="which of ours, with commas between")
     parser.add_argument("--cutaway", default="", help="further options of `cutaway serve`, as one text")
+    parser.add_argument("--llama-options", default="", help="further options of llama-server, as one text")
     parser.add_argument("--work", type=Path, default=Path("serving-bench"), help="a folder for weights and logs")
     parser.add_argument("--out", type=Path, help="write the table here (Markdown), raw numbers beside it (JSON)")
     arguments = parser.parse_args()
