@@ -36,6 +36,7 @@ GEMMA = Block(
     before=UNIT,
     after=UNIT,
 )
+GATED = replace(LLAMA, mixer=replace(LLAMA.mixer, gated=True, head_norm=UNIT, rope=Rope(width=16)))
 QWEN = replace(LLAMA, mixer=replace(LLAMA.mixer, bias=True, head_norm=LayerNorm()))
 GPT2 = Block(
     mixer=GroupedQuery(heads=6, kv_heads=6, head_dim=16, bias=True, out_bias=True),
@@ -53,6 +54,7 @@ FAMILIES = {
     "qwen": (QWEN, QWEN),
     "gpt2": (GPT2, GPT2),
     "mpt": (MPT, MPT),
+    "gated": (GATED, replace(GATED, mixer=replace(GATED.mixer, bias=True))),
     "turned": (TURNED, TURNED),
     "post": (POST, POST),
     "experts": (LLAMA, EXPERTS, LLAMA),

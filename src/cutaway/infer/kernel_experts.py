@@ -36,7 +36,7 @@ def lists(feed: ExpertsFeed) -> bool:
     spec, router = feed.spec, feed.router
     known = type(spec.router) in RULED and spec.count <= MOST and router.weight.dtype in PLAIN
     parts = [*feed.experts, *([] if feed.shared is None else [feed.shared])]
-    gate: Any = getattr(feed, "shared_gate", None)
+    gate: Any = feed.shared_gate
     return (
         known
         and router.weight.shape[1] % GROUP == 0
@@ -163,7 +163,7 @@ def _shared(plan: Making, feed: ExpertsFeed, x_ND: Tensor, y_ND: Tensor) -> None
     made = plan.floats("shared", sum(kernel_weights.strips(one).rows for one in firsts))
     plan.products(getattr(shared, "fan", None), firsts, _laid(plan, x_ND, firsts), made)
     hidden_NF = _gated(plan, shared, made, "shared gated")
-    if getattr(feed, "shared_gate", None) is None:
+    if feed.shared_gate is None:
         plan.product(down, _laid(plan, hidden_NF, (down,)), y_ND, add=True)
         return
     # By a weight of its own: the sum over one choice, which every row has made.

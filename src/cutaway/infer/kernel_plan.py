@@ -35,7 +35,7 @@ from cutaway.ops.cpu.cache import Cache
 from cutaway.ops.cpu.embed import FORMATS as LOOKED_UP
 from cutaway.ops.cpu.embed import Embed, number
 from cutaway.ops.cpu.gate import ACTIVATIONS, NOTHING, Gate
-from cutaway.ops.cpu.list import Laid, Operations, Output, Product, address, pointer
+from cutaway.ops.cpu.list import Activations, Laid, Operations, Output, Product, address, pointer
 from cutaway.ops.cpu.norm import Norm
 from cutaway.ops.cpu.rotate import Rotate
 
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def current(self) -> bool:
-        """Whether the tensors that lists were made of are the same ones, lie where they lay, and hold what they held."""
+        """Whether the tensors that lists were made of are the same ones, lie where they lay, hold what they held."""
         return all(
             held[name] is tensor and tensor.data_ptr() == place and (version is None or tensor._version == version)
             for held, name, tensor, place, version in self.weights
@@ -171,7 +171,11 @@ class Plan:
         spec, width = mixer.spec, mixer.spec.head_dim
         maps = (mixer.query, mixer.key, mixer.value)
         heads_NR = self.floats("heads", (spec.heads + 2 * spec.kv_heads) * width)
-        self.products(mixer.fan, maps, self.normed(block.mixer_norms, maps), heads_NR)
+        gate_NQ, gates = self.floats("gate of heads", spec.heads * width), [mixer.gate] if spec.gated else []
+        read = self.normed(block.mixer_norms, (*maps, *gates))
+        self.products(mixer.fan, maps, read, heads_NR)
+        for gate in gates:
+            self.product(gate, read, gate_NQ, add=False)
         places, ends = self.seen(spec.window)
         told = Rotate(x=heads_NR.data_ptr(), positions=self.positions.data_ptr(), row=heads_NR.shape[1])
         told.cache, told.slots, told.places = address(cache), self.slots.data_ptr(), places.data_ptr()
@@ -183,7 +187,13 @@ class Plan:
             told.cos, told.sin, told.turned = cos_PW.data_ptr(), sin_PW.data_ptr(), spec.rope.width
             told.interleaved = spec.rope.interleaved
         self.operations().append("rotate", told, cache)
-        self._attend(mixer, cache, heads_NR, (places, ends), laid := self.laid(spec.heads * width, (mixer.out,)))
+        laid = self.laid(spec.heads * width, (mixer.out,))
+        y_NQ = self.floats("heads before the gate", spec.heads * width) if gates else None
+        self._attend(mixer, cache, heads_NR, (places, ends), laid if y_NQ is None else y_NQ)
+        if y_NQ is not None:
+            gated = Gate(*map(pointer, (gate_NQ, y_NQ, None)), laid.structure, *gate_NQ.stride()[:1] * 2)
+            gated.count, gated.width, gated.activation = self.rows, gate_NQ.shape[1], ACTIVATIONS.index("sigmoid")
+            self.operations().append("gate", gated)
         self.finish(mixer.out, laid, block.mixer_norms)
 
     def _latent(self, block: BlockModule, cache: LatentCache) -> None:
@@ -197,7 +207,7 @@ class Plan:
         kernel_latent.add(self, mixer, block.mixer_norms, cache, told, seen, parts)
 
     def _attend(
-        self, mixer: GroupedQueryAttention, cache: Cache, heads_NR: Tensor, seen: tuple[Tensor, Tensor], laid: Laid
+        self, mixer: Any, cache: Cache, heads_NR: Tensor, seen: tuple[Tensor, Tensor], into: Laid | Tensor
     ) -> None:
         spec, slopes = mixer.spec, None
         parts = self.parts(spec.heads, spec.head_dim)
@@ -205,8 +215,9 @@ class Plan:
             slopes = torch.tensor(spec.alibi.slopes(spec.heads))
         told = Attend(
             *(heads_NR.data_ptr(), address(cache)),
-            *map(pointer, (self.slots, *seen, slopes, parts.sums, parts.tops, None)),
-            *(laid.structure, heads_NR.shape[1], self.rows, spec.heads, spec.window or 0, 0, parts.spans),
+            *map(pointer, (self.slots, *seen, slopes, parts.sums, parts.tops)),
+            *((None, into.structure) if isinstance(into, Laid) else (into.data_ptr(), Activations())),
+            *(heads_NR.shape[1], self.rows, spec.heads, spec.window or 0, 0, parts.spans),
             *(mixer.scale, spec.softcap or 0.0),
         )
         for name in ("attend", "attend_join"):

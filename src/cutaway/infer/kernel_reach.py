@@ -42,8 +42,7 @@ def lists_mixer(mixer: nn.Module) -> bool:
         turns
         and fits
         and not spec.sinks
-        and not getattr(spec, "gated", False)
-        and multiplies((mixer.query, mixer.key, mixer.value, mixer.out))
+        and multiplies((mixer.query, mixer.key, mixer.value, mixer.out, *([] if mixer.gate is None else [mixer.gate])))
     )
 
 
