@@ -90,7 +90,7 @@ class Recipe:
     processes: int = 1
     clip: float | None = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
-    attend: Literal["naive", "tiled", "sdpa", "triton"] | None = None
+    attend: Literal["naive", "tiled", "sdpa", "kernels", "triton"] | None = None
     evaluate: int = 250
     save: int = 500
     keep: int = 2
