@@ -26,6 +26,11 @@ from cutaway.ops.cpu.choose import RUN, Room
 MOST = 1024
 """A top-k above this is left to the sampler."""
 
+LONGER = (512,)
+"""Tokens that are listed where PROBE are too few. (To list 4,096 takes as long as the sampler does.)"""
+
+Drawn = Sequence[tuple[int, Decoding]]  # rows, and how each one's token is drawn
+
 
 class Shortlist:
     """`logits_XV`: float32 in memory. `decodings`: how a token of each row is drawn; None: it is not drawn from the
@@ -47,9 +52,12 @@ class Shortlist:
         self.sums: list[float] = sums
         self.sound = [isfinite(one) for one in sums]
         self._greedy = {row for row, one in enumerate(decodings) if one is not None and one.greedy}
-        self._few: dict[int, tuple[np.ndarray, int]] = {}  # of rows that are cut: running sums of what is left
+        self._few: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of rows that are cut: running sums of what is left
         self._runs: dict[int, tuple[np.ndarray, float]] = {}  # of those that are not: running sums of runs, and heat
-        self._cut([(row, one) for row, one in drawn if cuts(one)])
+        left = self._cut([(row, one) for row, one in drawn if cuts(one)], self.values_XC, self.ids_XC)
+        for width in LONGER:
+            if left and width < self.vocab:
+                left = self._longer(logits_XV, left, width)
         self._sum([(row, one) for row, one in drawn if not cuts(one)])
 
     def likeliest(self, row: int) -> int:
@@ -72,9 +80,9 @@ class Shortlist:
         if row in self._greedy:
             return self.likeliest(row)
         if row in self._few:
-            sums_C, count = self._few[row]
-            index = int(sums_C.searchsorted(draw.random() * sums_C[count - 1], side="right"))
-            return int(self.ids_XC[row, min(index, count - 1)])
+            sums_C, ids_C = self._few[row]
+            index = int(sums_C.searchsorted(draw.random() * sums_C[-1], side="right"))
+            return int(ids_C[min(index, len(ids_C) - 1)])
         return self._anyone(row, draw) if row in self._runs else None
 
     def _anyone(self, row: int, draw: random.Random) -> int:
@@ -87,10 +95,19 @@ class Shortlist:
         index = int(sums_C.searchsorted(point - (sums_R[run - 1] if run else 0.0), side="right"))
         return run * RUN + min(index, len(x_C) - 1)
 
-    def _cut(self, drawn: Sequence[tuple[int, Decoding]]) -> None:
-        """What top-k, top-p and min-p leave of each row."""
+    def _longer(self, logits_XV: Tensor, drawn: Drawn, width: int) -> Drawn:
+        """The same for rows that more tokens are needed of."""
+        rows = [row for row, _ in drawn]
+        room = Room(logits_XV[rows], width)
+        room.run()
+        values_XC, ids_XC = (np.zeros((len(self.sums), width), dtype=kind) for kind in (np.float32, np.int32))
+        values_XC[rows], ids_XC[rows] = room.values.numpy(), room.indices.numpy()
+        return self._cut(drawn, values_XC, ids_XC)
+
+    def _cut(self, drawn: Drawn, values_XC: np.ndarray, ids_XC: np.ndarray) -> Drawn:
+        """What top-k, top-p and min-p leave of each row. Returns those whose list is too short to tell."""
         if not drawn:
-            return
+            return drawn
         rows = np.array([row for row, _ in drawn])
         limit_X, top_p_X, min_p_X, warmth_X = (
             np.array([of(one) for _, one in drawn])[:, None]
@@ -101,7 +118,7 @@ class Shortlist:
                 lambda one: max(one.temperature, COLDEST),
             )
         )
-        values_XC = self.values_XC[rows].astype(np.float64)
+        values_XC = values_XC[rows].astype(np.float64)
         width = values_XC.shape[1]
         weights_XC = np.exp((values_XC - values_XC[:, :1]) / warmth_X)
         rank_C = np.arange(width)
@@ -111,10 +128,14 @@ class Shortlist:
         p_XC = weights_XC / np.where(limit_X == self.vocab, everyone_X, weights_XC.sum(1, keepdims=True))
         keep_XC = (rank_C < limit_X) & (p_XC.cumsum(1) - p_XC < top_p_X) & (p_XC >= min_p_X * p_XC[:, :1])
         counts, sums_XC = np.maximum(keep_XC.sum(1), 1).tolist(), weights_XC.cumsum(1)
-        for at, (row, _) in enumerate(drawn):
-            limit = int(limit_X[at, 0])
-            if limit <= width or (limit == self.vocab and counts[at] < width):
-                self._few[row] = sums_XC[at, : counts[at]], counts[at]
+        left = []
+        for at, (row, one) in enumerate(drawn):
+            limit, count = int(limit_X[at, 0]), counts[at]
+            if limit <= width or (limit == self.vocab and count < width):
+                self._few[row] = sums_XC[at, :count], ids_XC[row, :count]
+            else:
+                left.append((row, one))
+        return left
 
     def _sum(self, drawn: Sequence[tuple[int, Decoding]]) -> None:
         """Running sums over the runs of rows of which nothing is cut."""
