@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.ops.cpu.sets import FORCED, SANITIZED, forced
 
+from cutaway.ops.cpu import build
 from cutaway.ops.cpu import list as lists
 from cutaway.ops.cpu.memory import Arena
 
@@ -25,6 +26,8 @@ def kernels(request, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def apart(monkeypatch):
-    """Where a sanitizer watches, each matrix has memory of its own: in an arena one would run on into the next."""
+    """Where a sanitizer watches, all run on the library that it guards, and a matrix has memory of its own: in an arena
+    one would run on into the next."""
     if os.environ.get(SANITIZED):
+        monkeypatch.setattr(build, "_found", forced(""))
         monkeypatch.setattr(Arena, "empty", lambda self, *shape, dtype: torch.empty(shape, dtype=dtype))

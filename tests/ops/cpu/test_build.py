@@ -62,7 +62,7 @@ def test_off_compiles_nothing_and_is_no_fault(anew):
 def test_where_they_are_missing_a_build_begins_behind_ones_back_and_it_is_said_once(anew):
     begun, said = anew(Found(state="missing", why="they are not compiled yet"))
     assert begun == ["started"]
-    assert said == "kernels for this CPU are being compiled in the background: the next start is faster\n"
+    assert said == "kernels are being compiled in the background: the next start is faster\n"
 
 
 def test_where_another_process_is_at_it_none_is_started(anew):

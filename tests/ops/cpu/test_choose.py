@@ -66,7 +66,7 @@ def test_nan_is_told(kernels):
 
 
 @pytest.mark.parametrize("width", [5, 64, 1000])
-def test_sums_at_a_temperature(width):
+def test_sums_at_a_temperature(kernels, width):
     torch.manual_seed(width)
     x_NV, heats_N = torch.randn(4, width) * 5, torch.tensor([1.0, 0.4, 3.0, 1e30])
     ours, right = warm_kernel(x_NV, heats_N), warm_readable(x_NV.double(), heats_N.double())

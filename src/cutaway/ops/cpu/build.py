@@ -92,7 +92,7 @@ def compiles(asked: str) -> bool:
 def remark(found: Kernels) -> str | None:
     """What a person should know of what was found, in a short line; None where all is as they wanted it."""
     if found.state in ("missing", "building"):
-        return "kernels for this CPU are being compiled in the background: the next start is faster"
+        return "kernels are being compiled in the background: the next start is faster"
     if found.library is None and found.state != "off":
         return f"without kernels, more slowly: {found.why}"
     return None
