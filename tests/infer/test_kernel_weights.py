@@ -9,6 +9,8 @@ import torch
 from tests.infer.quantising import FAMILIES
 from torch import nn
 
+import cutaway
+from cutaway.base.errors import NotFound
 from cutaway.infer import kernel_weights
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.kernel_reach import listed
@@ -18,6 +20,7 @@ from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Learned
 from cutaway.ops.cpu.build import kernels
 from cutaway.ops.forms import NAMED, READABLE
+from cutaway.weights.shelf import get
 
 # Logits of size 1 to 15 behind two or three blocks: fp32 sums in another order, a few parts in a million each.
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -116,3 +119,20 @@ def test_what_is_of_two_precisions_is_torchs():
     assert reading(module, NAMED["kernels"]).steps is None
     assert reading(plain("llama", torch.float64), NAMED["kernels"], torch.float64).steps is None
     assert reading(plain("llama", torch.float32), replace(READABLE, multiply=NAMED["kernels"].multiply)).steps is None
+
+
+@here
+@pytest.mark.proof
+def test_every_product_of_a_file_of_many_formats_is_the_kernels():
+    """gemma3-270m's own file, whose matrices are in q5_0, q4_k, q6_k and q8_0: nothing is left to torch, and logits of
+    size 5 are those of torch's exact products."""
+    try:
+        module = cutaway.load(get("gemma3-270m")).module
+    except NotFound as error:
+        pytest.skip(f"gemma3-270m is not here and cannot be fetched: {error}")
+    assert listed(module) == 2 * len(module.blocks)
+    ours, theirs = reading(module, NAMED["kernels"]), reading(module, NAMED["exact"])
+    assert ours.steps is not None
+    for ids in ([2, 818, 5279, 529, 7001, 563], [7], [500]):
+        torch.testing.assert_close(ours.feed(ids), theirs.feed(ids), rtol=1e-4, atol=1e-3)
+    assert all("torch" not in plan.names for plan in ours.steps.shelf.idle)
