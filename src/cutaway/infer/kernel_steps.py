@@ -120,5 +120,9 @@ class KernelSteps:
             known = self._stores.get(index)
             if known is None or known[0] is not keys.buffer or known[1] is not values.buffer:
                 self._stores[index] = (keys.buffer, values.buffer)
-                tell(told, keys.buffer, values.buffer, lambda *rows, **more: Store.contiguous(*rows, START, **more))
+                tell(told, keys.buffer, values.buffer, _store)
         return begins
+
+
+def _store(keys: Tensor, values: Tensor, more: Tensor | None = None) -> Store:
+    return Store.contiguous(keys, values, START, more)
