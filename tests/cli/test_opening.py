@@ -10,6 +10,7 @@ import cutaway.infer.load as loading
 from cutaway.base.errors import BadInput
 from cutaway.cli import opening
 from cutaway.cli.opening import open_language, read_text
+from cutaway.ops import choice as choices
 from cutaway.ops.choice import ATTEND
 from cutaway.ops.forms import NAMED, attending
 
@@ -42,6 +43,14 @@ def test_a_precision_that_is_none_is_refused_before_anything_is_fetched(monkeypa
     monkeypatch.setattr(opening, "bring", lambda name: pytest.fail("fetched for nothing"))
     with pytest.raises(BadInput, match=r"weights: .*int3"):
         open_language(SimpleNamespace(meta={}), "smollm2-135m", weights="int3")  # type: ignore[arg-type]
+
+
+def test_an_attention_that_cannot_run_here_is_refused_before_anything_is_fetched(monkeypatch):
+    monkeypatch.setattr(opening, "bring", lambda name: pytest.fail("fetched for nothing"))
+    lacking = replace(ATTEND["triton"], lacks=lambda: BadInput("no GPU is here", field="attend"))
+    monkeypatch.setattr(choices, "ATTEND", {**ATTEND, "triton": lacking})
+    with pytest.raises(BadInput, match="attend: no GPU is here"):
+        open_language(SimpleNamespace(meta={}), "smollm2-135m", attend="triton")  # type: ignore[arg-type]
 
 
 def test_the_attention_asked_for_is_the_one_it_runs_on(monkeypatch):

@@ -78,6 +78,11 @@ def open_model(
     """As `open_language`, an encoder-decoder too."""
     if weights is not None:
         precision_named(weights)  # before anything is fetched or read
+    if attend is not None:
+        threads.apply(context)
+        from cutaway.ops.choice import choose_attend
+
+        choose_attend(attend)  # likewise
     if model in SHELF and not Path(model).is_dir():  # a folder of that name is the nearer one
         if not mute:
             refuse_mute(model)

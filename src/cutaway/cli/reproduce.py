@@ -29,8 +29,9 @@ def reproduce(
 ) -> None:
     """Compute a paper's number with the parts of this house, and show both.
 
-    A card is skipped where the data it reads is not here. One that goes wrong does not keep the others from their
-    turn. Ctrl-C shows what was done and says how to go on. The exit code is 1 if a number differs or a card failed.
+    A card chooses how attention is computed, which is often what it tests: there is no --attend. It is skipped where
+    the data it reads is not here. One that goes wrong does not keep the others from their turn. Ctrl-C shows what was
+    done and says how to go on. The exit code is 1 if a number differs or a card failed.
     """
     if sum((bool(names), everything, listed)) != 1:
         raise BadInput("give the names of cards, --all or --list", field="NAME")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cutaway.cli import console
+from cutaway.cli import console, threads
 from cutaway.cli.opening import open_language
 from cutaway.cli.options import Attend
 from cutaway.cli.streaming import Reading, follow
@@ -89,6 +89,7 @@ def tour(
     from cutaway.base.paths import atomic
 
     if attend is not None:
+        threads.apply(context)
         from cutaway.ops.choice import choose_attend
 
         choose_attend(attend)  # what cannot run here is said before anything begins
@@ -273,7 +274,6 @@ def _tail(lens: Lens, place: int) -> str:
 def put_in_a_part(visit: Visit) -> None:
     import torch
 
-    from cutaway.cli import threads
     from cutaway.cli.own_part import own_part
 
     model = shelf.path_of(MODEL)
