@@ -267,7 +267,7 @@ def report(
             goal = "" if claim.goal is None else f"{claim.goal:g}x"
             held = "holds" if ratio >= claim.least else "falls short"
             lines.append(f"| {claim} | {ratio:.2f}x | {claim.least:g}x | {goal} | {held} |")
-    if trial.beyond:
+    if trial.beyond and not arguments.cpu:
         told = ", ".join(f"{label(name)} {share:.0%}" for name, share in shares(figures, bandwidths, size).items())
         rate = statistics.median(bandwidths)
         lines += ["", f"Of the {rate / 1e9:.1f} GB/s that memory is read at, decoding reaches: {told}."]
