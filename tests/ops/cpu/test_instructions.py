@@ -60,7 +60,7 @@ def test_what_does_not_load_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-HASWELL = ("test_norm", "test_gate", "test_list", "test_rotate")
+HASWELL = ("test_norm",)  # torch and pytest themselves take most of a minute there
 
 
 def emulated(cpu: str, *command: str, root: Path) -> subprocess.CompletedProcess[str]:
