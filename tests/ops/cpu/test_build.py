@@ -191,7 +191,7 @@ def test_no_operation_touches_what_is_not_its_own(root, tmp_path, monkeypatch):
     tests = [
         str(file) for file in Path(__file__).parent.glob("test_*.py") if file.stem.removeprefix("test_") not in OURS
     ]
-    done = run([sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *map(str, tests)], root, told)
+    done = run([sys.executable, "-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", *map(str, tests)], root, told)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert " passed" in done.stdout
 

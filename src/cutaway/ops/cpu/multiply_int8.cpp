@@ -31,7 +31,8 @@ static inline void dots(const Lanes *w, const int8_t *x, const int32_t *starts, 
         D running[turns];
 #pragma GCC unroll 4
         for (int turn = 0; turn < turns; turn++) {
-            begins[turn] = same_int(off == 0 ? 0 : -off * starts[row + turn]);
+            // Unsigned: of a tile's unused rows these are sums of whatever was there, and may not fit.
+            begins[turn] = same_int(off == 0 ? 0 : (int)(0u - (unsigned)off * (unsigned)starts[row + turn]));
             running[turn] = D::from(begins[turn]);
         }
 #pragma GCC unroll 8
@@ -64,7 +65,8 @@ static inline void strip_times_tile(const uint8_t *codes, const uint8_t *scales,
         const Floats scale = load_scale<L::wide>(scales);
         if constexpr (L::scales == 2) {  // sixteen columns to a scale: two halves
             int32_t seconds[rows];
-            for (int row = 0; row < rows; row++) seconds[row] = x.totals[place + row] - x.firsts[place + row];
+            for (int row = 0; row < rows; row++)
+                seconds[row] = (int)((unsigned)x.totals[place + row] - (unsigned)x.firsts[place + row]);
             dots<kind, rows>(w, x_codes, x.firsts + place, 0, 4, results);
             for (int row = 0; row < rows; row++)
                 sums[row] = multiply_add(to_floats(results[row]), scale * same(x_scales[row]), sums[row]);
