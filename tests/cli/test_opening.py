@@ -59,7 +59,8 @@ def test_the_attention_asked_for_is_the_one_it_runs_on(monkeypatch):
         if choice.lacks() is not None:
             continue
         language = open_language(SimpleNamespace(meta={}), "owner/name", attend=name)  # type: ignore[arg-type]
-        assert language.forms == replace(attending(), attend=choice.form, attend_blocks=choice.blocks)
+        changed = {} if choice.activate is None else {"activate": choice.activate}
+        assert language.forms == replace(attending(), attend=choice.form, attend_blocks=choice.blocks, **changed)
 
 
 def test_the_activations_asked_for_are_those_that_it_multiplies_by(monkeypatch):

@@ -6,7 +6,7 @@ Read next: cli/streaming.py, infer/continuation.py
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -91,7 +91,7 @@ def chat(
     decoding = changed(decoding, " ".join(more or ()))
     check_leave(leave)
     held = constraint_of(json_schema, regex, choice, grammar)
-    told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    told: dict[str, Any] = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
     language = open_language(context, model, activations=activations, **told)
     if language.tokenizer is None or language.tokenizer.template is None:
         raise BadInput(f'not a chat model: it has no chat template; try: cutaway generate {model} "TEXT"', source=model)

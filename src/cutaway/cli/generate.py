@@ -5,7 +5,7 @@ Read next: cli/streaming.py
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -91,7 +91,7 @@ def generate(
     check_leave(leave, speculate)
     held = constraint_of(json_schema, regex, choice, grammar)
     text = read_text(prompt)
-    told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    told: dict[str, Any] = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
     language = open_model(context, model, activations=activations, **told)
     from cutaway.infer.seq2seq import Seq2Seq
 

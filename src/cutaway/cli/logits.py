@@ -42,7 +42,7 @@ def logits(
     Logprobs are natural logarithms; the entropy says how undecided the model is, in bits.
     """
     text = read_text(prompt)
-    told = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    told: dict[str, Any] = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
     language = open_language(context, model, activations=activations, **told)
     ids = language.encode([{"role": "user", "content": text}] if chat else text)
     logprobs_V = _next_logprobs(language, ids)

@@ -39,6 +39,15 @@ LLAMA = {
 }
 WINDOW = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 16, "norm_topk_prob": True}
+DELTA = {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 12,
+    "linear_conv_kernel_dim": 4,
+    "shared_expert_intermediate_size": 12,
+    "full_attention_interval": 2,
+}
 GEMMA = LLAMA | WINDOW | {"query_pre_attn_scalar": 9, "final_logit_softcapping": 3.0, "hidden_activation": "gelu"}
 GPT = {
     "vocab_size": 40,
@@ -126,6 +135,7 @@ BASES: dict[str, dict[str, Any]] = {
     "mistral": LLAMA | {"sliding_window": 4},
     "qwen2": LLAMA | WINDOW | {"use_sliding_window": True, "max_window_layers": 1},
     "qwen3": LLAMA | WINDOW | {"use_sliding_window": True},
+    "qwen3_next": LLAMA | EXPERTS | DELTA | {"mlp_only_layers": [1]},
     "mixtral": LLAMA | {"sliding_window": 4, "num_local_experts": 6, "num_experts_per_tok": 3},
     "qwen3_moe": LLAMA | EXPERTS | {"mlp_only_layers": [1]},
     "deepseek_v2": DEEPSEEK | {"topk_method": "group_limited_greedy", "scoring_func": "softmax"},
@@ -162,7 +172,8 @@ def test_names_every_parameter_once(model_type):
     """In both vocabularies no two parameters share a place, unless as parts of one tensor."""
     from cutaway.weights.architectures.place import place_of
 
-    architecture, names = ARCHITECTURES[model_type], parameters_of(read(model_type, attention_bias=False))
+    spec = read(model_type, attention_bias=False)
+    architecture, names = ARCHITECTURES[model_type].of(spec), parameters_of(spec)
     for known in (architecture.names, architecture.gguf_names, architecture.stacked_names):
         places = [place_of(known, name) for name in names] if known is not None else []
         assert len({(place.name, place.part, place.row) for place in places}) == len(places)

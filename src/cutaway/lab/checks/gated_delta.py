@@ -91,7 +91,8 @@ def _head(spec: GatedDelta, weights: Weights, x_TD: np.ndarray, head: int) -> li
         key, query = _unit(k[t]), _unit(q[t]) / math.sqrt(spec.head_dim)
         known = sum((_left(fades, s, t) * (_unit(k[s]) @ key) * told[s] for s in range(t)), np.zeros(spec.value_width))
         told.append(write * (v[t] - known))
-        y = sum(_left(fades, s, t) * (_unit(k[s]) @ query) * told[s] for s in range(t + 1))
+        parts = (_left(fades, s, t) * (_unit(k[s]) @ query) * told[s] for s in range(t + 1))
+        y = sum(parts, np.zeros(spec.value_width))
         normed = y / math.sqrt((y**2).mean() + spec.norm.eps) * weights["norm.weight"]
         made.append(normed * _silu(_row(spec, weights, x_D, "gate", head)))
     return made
