@@ -91,8 +91,8 @@ def chat(
     decoding = changed(decoding, " ".join(more or ()))
     check_leave(leave)
     held = constraint_of(json_schema, regex, choice, grammar)
-    told: dict[str, Any] = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
-    language = open_language(context, model, activations=activations, **told)
+    asked: dict[str, Any] = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    language = open_language(context, model, activations=activations, **asked)
     if language.tokenizer is None or language.tokenizer.template is None:
         raise BadInput(f'not a chat model: it has no chat template; try: cutaway generate {model} "TEXT"', source=model)
     Conversation(language, decoding, system, leave=leave, **held).run(by_hand=sys.stdin.isatty())

@@ -91,8 +91,8 @@ def generate(
     check_leave(leave, speculate)
     held = constraint_of(json_schema, regex, choice, grammar)
     text = read_text(prompt)
-    told: dict[str, Any] = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
-    language = open_model(context, model, activations=activations, **told)
+    asked: dict[str, Any] = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    language = open_model(context, model, activations=activations, **asked)
     from cutaway.infer.seq2seq import Seq2Seq
 
     if isinstance(language, Seq2Seq):

@@ -42,8 +42,8 @@ def logits(
     Logprobs are natural logarithms; the entropy says how undecided the model is, in bits.
     """
     text = read_text(prompt)
-    told: dict[str, Any] = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
-    language = open_language(context, model, activations=activations, **told)
+    asked: dict[str, Any] = {"dtype": dtype, "device": device, "attend": attend, "weights": weights, "cache": cache}
+    language = open_language(context, model, activations=activations, **asked)
     ids = language.encode([{"role": "user", "content": text}] if chat else text)
     logprobs_V = _next_logprobs(language, ids)
     best = logprobs_V.topk(min(top, logprobs_V.numel()))
