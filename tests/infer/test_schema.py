@@ -44,6 +44,14 @@ def test_one_that_is_too_deep():
         compact(DEEP, "s")
 
 
+@pytest.mark.parametrize("told, most", [({}, 64), ({"maxLength": 20}, 20), ({"maxLength": 900}, 64)])
+def test_an_email_address_has_a_length(told, most):
+    """A validator refuses more than 64 characters before the @, and llguidance would write them."""
+    schema = {"items": {"format": "email", **told}}
+    assert json.loads(compact(schema, "s")) == {"items": {"format": "email", "maxLength": most}}
+    assert json.loads(compact({"const": {"format": "email"}}, "s")) == {"const": {"format": "email"}}
+
+
 def test_values_are_no_schemas():
     schema = {"const": {"minProperties": 9}, "minProperties": 2, "required": ["a", "b"]}
     assert json.loads(compact(json.dumps(schema), "s")) == schema

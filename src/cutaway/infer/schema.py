@@ -16,6 +16,7 @@ from cutaway.base.errors import BadInput
 
 LONGEST = 65_536  # characters; the time to read a schema grows with the square of its properties
 DEEPEST = 64
+ADDRESS = 64  # characters of an email address: its part before the @ may have no more (RFC 5321, section 4.5.3.1.1)
 _PLAIN = ("const", "enum", "default", "examples")  # hold values, and no schemas
 
 
@@ -37,7 +38,7 @@ def compact(schema: Any, field: str) -> str:
             said = "must not be above the number of required keys: others may come twice, and would count once"
             raise BadInput(said, field=f"{place}.minProperties")
     try:
-        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(_bounded(schema), ensure_ascii=False, allow_nan=False)
         text.encode("utf-8")
     except ValueError as error:  # NaN, half a character
         raise BadInput(f"is no JSON: {error}", field=field) from None
@@ -70,6 +71,17 @@ def rooted(schema: Any, root: str) -> Any:
             for key, value in schema.items()
         }
     return [rooted(inner, root) for inner in schema] if isinstance(schema, (list, tuple)) else schema
+
+
+def _bounded(schema: Any) -> Any:
+    """The same with a length where llguidance knows none: of email addresses."""
+    if isinstance(schema, Mapping):
+        made = {key: value if key in _PLAIN else _bounded(value) for key, value in schema.items()}
+        if schema.get("format") == "email":
+            most = schema.get("maxLength", ADDRESS)
+            made["maxLength"] = min(most, ADDRESS) if isinstance(most, int) else most
+        return made
+    return [_bounded(inner) for inner in schema] if isinstance(schema, (list, tuple)) else schema
 
 
 def _check(value: Any, place: str, depth: int) -> None:
