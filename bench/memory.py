@@ -128,12 +128,17 @@ def opened(path: str) -> None:
 
 
 def copies(module: nn.Module) -> int:
-    """Bytes of all matrices as they were repacked for fast products."""
+    """Bytes of all matrices as they were repacked for fast products; what is a run of another is counted once."""
     packed = [part for part in module.modules() if isinstance(part, Packed)]
     fans = [fan for part in module.modules() if isinstance(fan := getattr(part, "fan", None), Fan)]
     packed += [fan.joined for fan in fans if fan.joined is not None]
     kept = [copy for part in packed for copy in part.copies.values()]
-    return sum(value.nbytes for copy in kept for value in vars(copy).values() if isinstance(value, torch.Tensor))
+    tensors = [value for copy in kept for value in vars(copy).values() if isinstance(value, torch.Tensor)]
+    counted = end = 0
+    for start, stop in sorted((tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes) for tensor in tensors):
+        counted += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return counted
 
 
 def measure(layers: int, shrink: int, quant: str) -> dict[str, int]:
