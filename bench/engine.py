@@ -38,6 +38,7 @@ from cutaway.infer.request import Request
 from cutaway.infer.scheduler import Limits
 from cutaway.infer.ties import NEAR, lead, spread
 from cutaway.models.decoder import DecoderModel
+from cutaway.ops.cpu.list import Operations
 from cutaway.ops.forms import NAMED
 
 CPU = time.process_time
@@ -59,24 +60,30 @@ class Clock:
     """Adds up the processor time inside of functions of an engine."""
 
     def __init__(self, engine: Engine):
-        self.inside = 0.0
-        self.module = engine.runner.module
+        self.inside, self._within = 0.0, False
+        self.module, self._run_list = engine.runner.module, Operations.run
+        Operations.run = self._timed(Operations.run)  # what kernels do of a pass, in whatever order
         engine.runner.module.forward = self._timed(engine.runner.module.forward)  # type: ignore[method-assign]
         engine._choose = self._timed(engine._choose)  # type: ignore[method-assign]
         for name in ("commit", "take"):  # of choosing, these are the scheduler's
             setattr(engine.scheduler, name, self._timed(getattr(engine.scheduler, name), -1))
 
     def stop(self) -> None:
-        """The module outlives its engine."""
+        """The module outlives its engine, and so do lists."""
         del self.module.forward
+        Operations.run = self._run_list
 
     def _timed(self, function: Callable, sign: int = 1) -> Callable:
         def timed(*told: Any, **named: Any) -> Any:
+            if sign > 0 and self._within:  # tensor code that tensor code calls is in its caller's time
+                return function(*told, **named)
+            within, self._within = self._within, sign > 0
             start = time.thread_time()
             try:
                 return function(*told, **named)
             finally:
                 self.inside += sign * (time.thread_time() - start)
+                self._within = within
 
         return timed
 
