@@ -118,7 +118,7 @@ TRIALS: dict[str | None, Trial] = {
         sides=(TORCH, *LOOPS, LLAMA),
         load=Load(short=512, long=0),
         claims=(
-            Claim(side=TORCH, column=DECODE, least=2.5, peers=LOOPS),
+            Claim(side=TORCH, column=DECODE, least=3.0, peers=LOOPS),
             Claim(side=TORCH, column=PREFILL, least=1.0, peers=LOOPS),
             own(TORCH, DRAWN, 0.95),
         ),
