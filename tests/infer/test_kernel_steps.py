@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.infer.quantising import FAMILIES, decoder
@@ -183,8 +185,6 @@ def test_what_it_does_not_take(monkeypatch):
 
 
 def test_a_form_of_the_readers_own_runs_as_it_is(monkeypatch):
-    from dataclasses import replace
-
     module = decoder("llama")
     assert KernelSteps.of(module, NAMED["readable"]) is None and KernelSteps.of(module, EXACT) is None
     assert KernelSteps.of(module, replace(KERNELS, gate=NAMED["readable"].gate)) is None
@@ -213,6 +213,23 @@ def test_a_continuation_runs_on_kernels_and_keeps_half():
     for one in (theirs, wide):
         one.back(2)
     torch.testing.assert_close(wide.feed([3]), theirs.feed([3]), **CLOSE)
+
+
+def test_torch_reads_a_long_prompt_where_bfloat16_pays(monkeypatch):
+    """And kernels go on behind it, over the same keys and values."""
+    module, many = decoder("llama"), 20
+    forms = replace(KERNELS, narrow=lambda rows, formats: torch.bfloat16 if rows >= many else None)
+    told = {"dtype": torch.float32, "device": torch.device("cpu")}
+    ours, theirs = Continuation(module, forms, **told), Continuation(module, EXACT, **told)
+    assert ours.steps is not None
+    ran: list[int] = []
+    run = ours.steps.run
+    monkeypatch.setattr(ours.steps, "run", lambda ids, *rest: ran.append(len(ids)) or run(ids, *rest))
+    for fed in ([(5 * i) % 96 for i in range(many)], [7], [8, 9]):
+        right = theirs.feed(fed)
+        # bfloat16 has 8 bits, and the sums of some hundred products each.
+        assert ((ours.feed(fed) - right).abs().amax() / right.std()) < 0.05
+    assert ran == [1, 2]
 
 
 @pytest.mark.proof

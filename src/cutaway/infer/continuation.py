@@ -111,9 +111,9 @@ class Continuation:
     @torch.inference_mode()
     def _pass(self, ids: Sequence[int], last: int) -> Tensor:
         # A long prompt is torch's where bfloat16 was found to pay: its products are faster then than ours in float32.
-        ours = self.steps is not None and self.forms.narrow(len(ids), self.formats) is None
-        if ours and self.steps is not None and self.steps.takes(len(ids), last, self.cache):
-            logits_XV = self.steps.run(ids, last, self._context)
+        steps = self.steps if self.forms.narrow(len(ids), self.formats) is None else None
+        if steps is not None and steps.takes(len(ids), last, self.cache):
+            logits_XV = steps.run(ids, last, self._context)
             self.ids += ids
             return logits_XV
         rows_X = torch.arange(len(ids) - last, len(ids), device=self.device) if len(ids) > last else None
