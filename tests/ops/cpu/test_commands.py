@@ -30,6 +30,19 @@ def test_the_first_that_fails_ends_the_others(tmp_path):
     assert time.monotonic() - started < 50
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="programs have no groups there")
+def test_what_a_program_began_ends_with_it(monkeypatch):
+    """As g++ begins the compiler proper, which has the same output."""
+    deep = python(f"import subprocess; subprocess.run({python('import time; time.sleep(60)')!r})")
+    started = time.monotonic()
+    with pytest.raises(Failed, match="exit code 3"):
+        list(finished([deep, python("import time; time.sleep(1); raise SystemExit(3)")], 2))
+    monkeypatch.setattr(commands, "LONG", 1.0)
+    with pytest.raises(Failed, match="did not come back"):
+        list(finished([deep], 1))
+    assert time.monotonic() - started < 50
+
+
 def test_a_program_that_says_nothing_or_is_gone_or_hangs(monkeypatch):
     with pytest.raises(Failed, match="exit code 3"):
         list(finished([python("raise SystemExit(3)")], 1))

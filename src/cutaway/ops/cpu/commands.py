@@ -5,14 +5,18 @@ Read next: ops/cpu/compiler.py
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 
 from cutaway.base.errors import CutawayError
 
 LONG = 600.0  # seconds after which a program that has not come back is given up
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has but one way
 
 
 class Failed(CutawayError):
@@ -31,7 +35,7 @@ class Running:
         with self._lock:
             self._processes.add(process)
             if self._ended:  # it was begun while the others were being ended
-                process.kill()
+                _end(process, signal.SIGTERM)
 
     def remove(self, process: subprocess.Popen[str]) -> None:
         with self._lock:
@@ -41,7 +45,7 @@ class Running:
         with self._lock:
             self._ended = True
             for process in self._processes:
-                process.kill()
+                _end(process, signal.SIGTERM)  # at which a compiler still removes its temporary files
 
 
 def finished(commands: Sequence[Sequence[str]], at_once: int) -> Iterator[int]:
@@ -88,6 +92,7 @@ def _one(command: Sequence[str], running: Running) -> None:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            process_group=0 if hasattr(os, "killpg") else None,
         )
     except OSError as error:
         raise Failed(f"{command[0]} does not run: {error.strerror or error}") from error
@@ -95,13 +100,23 @@ def _one(command: Sequence[str], running: Running) -> None:
     try:
         said, _ = process.communicate(timeout=LONG)
     except subprocess.TimeoutExpired as error:
-        process.kill()
+        _end(process, KILL)
         process.communicate()
         raise Failed(f"{command[0]} did not come back within {LONG:.0f} seconds") from error
     finally:
         running.remove(process)
     if process.returncode != 0:
         raise Failed(f"{command[0]} failed: {_fault(said) or f'exit code {process.returncode}'}")
+
+
+def _end(process: subprocess.Popen[str], how: int) -> None:
+    """Ends a program with all that it began: g++ leaves the work to a program of its own, which would go on without it,
+    and whose output we would wait for."""
+    if not hasattr(os, "killpg"):
+        process.send_signal(how)
+    elif process.poll() is None:
+        with suppress(ProcessLookupError):  # all have ended meanwhile
+            os.killpg(process.pid, how)
 
 
 def _fault(said: str) -> str:
