@@ -14,6 +14,7 @@ from cutaway.infer.kernel_latent import lists
 from cutaway.infer.kernel_reach import listed
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.attention.latent import Latent
+from cutaway.nn.context import Context
 from cutaway.nn.experts.mixture import Experts
 from cutaway.nn.experts.routers import SoftmaxTopK
 from cutaway.nn.feedforward import Gated
@@ -21,7 +22,9 @@ from cutaway.nn.linear import Linear
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
 from cutaway.nn.rope_scaling import Yarn
+from cutaway.ops.cpu import pack
 from cutaway.ops.cpu.build import kernels
+from cutaway.ops.cpu.memory import Arena
 from cutaway.ops.forms import NAMED, READABLE
 
 # Logits of size 1 to 15 behind two blocks: fp32 sums in another order, and absorbed ones in another way.
@@ -121,6 +124,23 @@ def test_int8_activations():
     found, right = ours.feed([5, 17, 3]), theirs.feed([5, 17, 3])
     # A product's numbers are off by 1/254 of their group's largest at most, mostly by a quarter of that.
     assert 0 < ((found - right).abs().amax() / right.std()) < 0.15
+
+
+@here
+def test_matrices_stay_while_torch_joins_the_maps_that_they_are_of(monkeypatch):
+    """A list points to where matrices lie; torch's own passes put those of maps that read the same input elsewhere."""
+    arena = Arena(piece=1 << 20)
+    monkeypatch.setattr(pack, "ARENA", arena)
+    module = decoder(PLAIN, "q8_0")
+    ours = reading(module, "kernels")
+    expected = ours.feed([5, 17, 3])
+    with torch.inference_mode():
+        module(torch.tensor([5, 17, 3]), Context.of((3,), forms=NAMED["kernels"]))
+    free = [end - start for piece in arena.pieces for start, end in piece.free]
+    others = [arena.empty(size, dtype=torch.uint8).fill_(255) for size in free]
+    again = reading(module, "kernels")
+    (plan,) = ours.steps.shelf.idle
+    assert torch.equal(again.feed([5, 17, 3]), expected) and again.steps.shelf.idle == [plan] and others
 
 
 def test_what_is_left_to_torch():

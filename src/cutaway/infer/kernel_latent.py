@@ -12,7 +12,7 @@ Read next: nn/attention/latent.py, ops/cpu/attention.py, infer/kernel_plan.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import Structure
 from typing import Any
 
@@ -94,7 +94,7 @@ def _project(plan: Making, mixer: Any, norms: Norms, plain_NX: Tensor, wide_NX: 
     firsts = (mixer.query if spec.query_rank is None else mixer.query_down, mixer.down)
     laid = plan.laid(dim, firsts)
     plan.lay(norms.before, laid)
-    products: list[Product] = []
+    products: list[tuple[Product, Strips]] = []
     down_NX = plan.floats("query latents", spec.query_rank or 1)
     if spec.query_rank is None:
         products += _queries(plan, mixer, mixer.query, laid, plain_NX, wide_NX)
@@ -102,15 +102,17 @@ def _project(plan: Making, mixer: Any, norms: Norms, plain_NX: Tensor, wide_NX: 
         plan.product(mixer.query_down, laid, down_NX, add=False)
     for start, rows, column in ((0, spec.rank, spec.rope.width), (spec.rank, spec.rope.width, 0)):
         products.append(_run(plan, mixer.down, start, rows, laid, kept_NX[:, column:]))
-    plan.operations().together("product", products)
+    _together(plan, products)
     if spec.query_rank is not None:
         laid = plan.laid(spec.query_rank, (mixer.query_up,))
         told = Norm(x=down_NX.data_ptr(), tiles=laid.structure, count=plan.rows)
         plan.norm(mixer.query_norm, told, spec.query_rank)
-        plan.operations().together("product", _queries(plan, mixer, mixer.query_up, laid, plain_NX, wide_NX))
+        _together(plan, _queries(plan, mixer, mixer.query_up, laid, plain_NX, wide_NX))
 
 
-def _queries(plan: Making, mixer: Any, one: Any, laid: Laid, plain_NX: Tensor, wide_NX: Tensor) -> list[Product]:
+def _queries(
+    plan: Making, mixer: Any, one: Any, laid: Laid, plain_NX: Tensor, wide_NX: Tensor
+) -> list[tuple[Product, Strips]]:
     """Products with each head's rows: the plain part by itself, the part that turns where the wide query ends."""
     spec, products = mixer.spec, []
     for head in range(spec.heads):
@@ -121,13 +123,20 @@ def _queries(plan: Making, mixer: Any, one: Any, laid: Laid, plain_NX: Tensor, w
     return products
 
 
-def _run(plan: Making, one: Any, start: int, rows: int, laid: Laid, out_NX: Tensor) -> Product:
-    """The product with some rows of a map."""
+def _run(plan: Making, one: Any, start: int, rows: int, laid: Laid, out_NX: Tensor) -> tuple[Product, Strips]:
+    """The product with some rows of a map, and those rows."""
     strips = kernel_weights.strips(one).run(start, rows)
     assert strips is not None
     plan.noted(*kernel_weights.holder(one))
     bias = None if one.bias is None else plan.held(one, "bias")[start:].data_ptr()
-    return Product(strips.struct, laid.structure, Output(out_NX.data_ptr(), out_NX.stride(0), bias, False))
+    return Product(strips.struct, laid.structure, Output(out_NX.data_ptr(), out_NX.stride(0), bias, False)), strips
+
+
+def _together(plan: Making, products: Sequence[tuple[Product, Strips]]) -> None:
+    """Adds products, none of which needs what another makes. The list keeps their matrices: where a map is joined with
+    others later (ops/packed.py), the map itself lets go of those that it had."""
+    told, matrices = zip(*products, strict=True)
+    plan.operations().together("product", told, matrices)
 
 
 def _turn(plan: Making, mixer: Any, cache: LatentCache, told: Rotate, wide_NX: Tensor, kept_NX: Tensor) -> None:
@@ -156,10 +165,9 @@ def _absorb(plan: Making, mixer: Any, plain_NX: Tensor, wide_NX: Tensor) -> None
     products = []
     for head, strips in enumerate(heads):
         out = wide_NX[:, head * (spec.rank + spec.rope.width) :]
-        products.append(
-            Product(strips.struct, laid[head].structure, Output(out.data_ptr(), out.stride(0), None, False))
-        )
-    plan.operations().together("product", products, heads)
+        told = Output(out.data_ptr(), out.stride(0), None, False)
+        products.append((Product(strips.struct, laid[head].structure, told), strips))
+    _together(plan, products)
 
 
 def _columns(mixer: Any) -> list[Strips]:
@@ -194,7 +202,7 @@ def _finish(plan: Making, mixer: Any, norms: Norms, y_NX: Tensor) -> None:
         start = head * (spec.head_dim + spec.value_width) + spec.head_dim
         out = values_NX[:, head * spec.value_width :]
         products.append(_run(plan, mixer.up, start, spec.value_width, laid[head], out))
-    plan.operations().together("product", products)
+    _together(plan, products)
     whole = plan.laid(values_NX.shape[1], (mixer.out,))
     told = Gate(gate=values_NX.data_ptr(), tiles=whole.structure, gate_row=values_NX.shape[1], count=plan.rows)
     told.width, told.activation = values_NX.shape[1], NOTHING
