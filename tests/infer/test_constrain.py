@@ -18,11 +18,12 @@ from tests.infer.vocabularies import KINDS, closing, scribble, tokenizer
 from cutaway.base.errors import BadInput
 from cutaway.infer.ask import Ask
 from cutaway.infer.call_reader import reader
-from cutaway.infer.constrain import Constraint, Stuck
+from cutaway.infer.constrain import Constraint
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.language import Language
 from cutaway.infer.load import load
 from cutaway.infer.proposers import Draft, PromptLookup
+from cutaway.infer.request import Stuck
 from cutaway.infer.scheduler import Limits
 from cutaway.infer.service import Service
 from cutaway.infer.tool_calls import held, marks
@@ -341,12 +342,12 @@ def test_a_model_that_is_no_toy():
     chinese = Constraint(kind="regex", body="[\u4e00-\u9fff]{4,12}[。！]")
     said = language.generate([{"role": "user", "content": "你好，请介绍北京。"}], constraint=chinese, max_tokens=60)
     assert said.finish_reason == "stop" and re.fullmatch("[\u4e00-\u9fff]{4,12}[。！]", said.text)
-    tools = tools_of([{"name": "get_weather", "parameters": {"properties": {"city": {"enum": ["Paris", "北京"]}}}}])
+    city = {"properties": {"city": {"enum": ["Paris", "北京"]}}, "required": ["city"], "additionalProperties": False}
+    tools = tools_of([{"name": "get_weather", "parameters": city}])  # closed: whatever the model writes, it ends
     prompt = render(tokenizer, [{"role": "user", "content": "What is the weather in Paris?"}], tools)
     style = style_of(tokenizer)
     constraint = held(tokenizer, tools, style, "required", parallel=False)
     answer = language.generate(tokenizer.encode(prompt, special=False), constraint=constraint, max_tokens=80)
     (call, *_) = reader(style, ["get_weather"], marks(tokenizer)).push(answer.text)
-    assert (
-        answer.finish_reason == "stop" and call.name == "get_weather" and isinstance(json.loads(call.arguments), dict)
-    )
+    assert answer.finish_reason == "stop" and call.name == "get_weather"
+    assert json.loads(call.arguments) == {"city": "Paris"}

@@ -18,6 +18,8 @@ from cutaway.infer.decoding import Decoding
         {"top_p": 1.1},
         {"min_p": 2.0},
         {"repetition_penalty": 0.0},
+        {"repetition_penalty": 5e-324},
+        {"repetition_penalty": 1e300},
         {"stop": ("",)},
         {"stop": 5},
         {"temperature": "hot"},
@@ -32,6 +34,7 @@ from cutaway.infer.decoding import Decoding
         {"epsilon": 1.0},
         {"eta": -0.1},
         {"presence_penalty": float("nan")},
+        {"presence_penalty": -1e300},
         {"frequency_penalty": "much"},
         {"no_repeat_ngram": 0},
         {"banned": (-1,)},
@@ -41,6 +44,7 @@ from cutaway.infer.decoding import Decoding
         {"end_forced": 1},
         {"logit_bias": {-3: 1.0}},
         {"logit_bias": {3: float("nan")}},
+        {"logit_bias": {3: 1e300}},
     ],
 )
 def test_an_impossible_option_is_refused_by_name(wrong):

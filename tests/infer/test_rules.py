@@ -15,7 +15,8 @@ from transformers.generation.logits_process import (
 )
 
 from cutaway.infer.decoding import Decoding
-from cutaway.infer.rules import closing, completing, counted, only, ruled, without
+from cutaway.infer.request import Stuck
+from cutaway.infer.rules import closing, completing, counted, only, possible, ruled, without
 
 VOCAB, END = 8, 7
 TEXTS = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=12)
@@ -114,3 +115,10 @@ def test_nothing_that_was_given_is_changed():
     only(given_V, [2])
     assert torch.equal(given_V, logits())
     assert ruled(given_V, Decoding(), [1], 1, (END,)) is given_V
+
+
+def test_rules_that_leave_no_token_are_told():
+    few, all_ids = Decoding(banned=(3,)), Decoding(banned=tuple(range(len(logits()))))
+    assert torch.equal(possible(ours([1], banned=(3,)), few), ours([1], banned=(3,)))
+    with pytest.raises(Stuck):
+        possible(ours([1], banned=all_ids.banned), all_ids)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tests.infer.vocabularies import KINDS, scribble, tokenizer
 
 from cutaway.base.errors import BadInput
-from cutaway.infer.constrain import Constraint, Stuck, literal
+from cutaway.infer.constrain import Constraint, literal
+from cutaway.infer.request import Stuck
 
 MADE = {kind: tokenizer(kind) for kind in KINDS}
 NAMES = ("a", "b", "name", "城市", "x y", 'q"q', "back\\slash", "é")

@@ -206,6 +206,18 @@ def test_an_answer_is_cut_where_there_is_no_more_room(client, tiny):
     assert (made.usage.completion_tokens, made.choices[0].finish_reason) == (4, "length")
 
 
+def test_an_answer_ends_where_its_rules_leave_no_token(client, tiny):
+    """What may be said was said already, or nothing may be: the answer so far, and why there is no more of it."""
+    for asked in (
+        {"guided_choice": ["aaaa", "aaab"], "no_repeat_ngram": 1},
+        {"banned": [[id] for id in range(tiny.service.language.spec.vocab)]},
+    ):
+        made = client.completions.create(model="tiny", prompt="b", temperature=0, max_tokens=9, extra_body=asked)
+        choice = made.choices[0]
+        assert (choice.finish_reason, choice.model_extra["stop_reason"]) == ("length", "rules"), asked
+        assert choice.text == ("a" if "guided_choice" in asked else "")
+
+
 @pytest.mark.parametrize(
     ("asked", "param"),
     [

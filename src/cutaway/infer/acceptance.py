@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cutaway.infer.constrain import Matcher
 from cutaway.infer.decoding import Decoding
-from cutaway.infer.rules import ruled
+from cutaway.infer.rules import possible, ruled
 from cutaway.infer.sampler import candidates, choose, penalise, trimmed
 from cutaway.infer.shortlist import Shortlist
 
@@ -105,7 +105,7 @@ class Choosing:
 
     def _ruled(self, logits_V: Tensor, seen: Sequence[int]) -> Tensor:
         logits_V = ruled(logits_V, self.decoding, seen, self.prompt, self.ends)
-        return logits_V if self.matcher is None else self.matcher.mask(logits_V)
+        return possible(logits_V, self.decoding) if self.matcher is None else self.matcher.mask(logits_V)
 
 
 def accepted(

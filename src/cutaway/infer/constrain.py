@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from cutaway.base.errors import BadInput, CutawayError, MissingExtra
+from cutaway.base.errors import BadInput, MissingExtra
+from cutaway.infer.request import Stuck
 from cutaway.infer.schema import LONGEST, compact
 from cutaway.infer.spelled import Spelled
 
@@ -37,10 +38,6 @@ JSON_STYLE = {
     # Without \u: an escape could spell half a character, or a key that stands in the schema under another rule.
     "json_allowed_escapes": 'nrbtf\\"',
 }
-
-
-class Stuck(CutawayError):
-    """No token can follow: other rules forbid all that the constraint allows, or a step would cost too much."""
 
 
 @dataclass(frozen=True, kw_only=True)

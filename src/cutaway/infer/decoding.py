@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite, isnan
 
 from cutaway.base.errors import BadInput
 
+MOST = 1000  # of a penalty: numbers without a bound would make logits infinite
 NUMBERS: dict[str, tuple[type, ...]] = {
     "max_tokens": (int,),
     "temperature": (int, float),
@@ -92,10 +92,10 @@ class Decoding:
             ("typical_p", self.typical_p is None or 0.0 < self.typical_p <= 1.0, "must be in (0, 1]"),
             ("epsilon", self.epsilon is None or 0.0 <= self.epsilon < 1.0, "must be in [0, 1)"),
             ("eta", self.eta is None or 0.0 <= self.eta < 1.0, "must be in [0, 1)"),
-            ("presence_penalty", isfinite(self.presence_penalty), "must be finite"),
-            ("frequency_penalty", isfinite(self.frequency_penalty), "must be finite"),
+            ("presence_penalty", abs(self.presence_penalty) <= MOST, f"must be from -{MOST} to {MOST}"),
+            ("frequency_penalty", abs(self.frequency_penalty) <= MOST, f"must be from -{MOST} to {MOST}"),
             ("no_repeat_ngram", self.no_repeat_ngram is None or self.no_repeat_ngram >= 1, "must be at least 1"),
-            ("repetition_penalty", 0.0 < self.repetition_penalty < float("inf"), "must be above 0"),
+            ("repetition_penalty", 1 / MOST <= self.repetition_penalty <= MOST, f"must be from {1 / MOST} to {MOST}"),
             ("stop", all(isinstance(text, str) and text for text in self.stop), "must be texts that are not empty"),
         )
         for name, holds, rule in rules:
@@ -118,8 +118,8 @@ class Decoding:
         ):
             if not all(isinstance(id, int) and not isinstance(id, bool) and id >= 0 for id in ids):
                 raise BadInput("must hold token ids, which are whole numbers from 0", field=name)
-        if any(isnan(amount) for _, amount in bias):
-            raise BadInput("holds NaN", field="logit_bias")
+        if not all(amount <= MOST for _, amount in bias):  # not a number neither; minus infinity bans
+            raise BadInput(f"must hold numbers up to {MOST}", field="logit_bias")
         for name, value in (("banned", banned), ("forced", forced), ("logit_bias", bias)):
             object.__setattr__(self, name, value)
 

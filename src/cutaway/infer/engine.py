@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
-from cutaway.infer.constrain import Stuck
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.guessing import Guessing
 from cutaway.infer.longlist import Longlist
-from cutaway.infer.request import Request, Sequence, StopReason, Tops
-from cutaway.infer.rules import ruled
+from cutaway.infer.request import Request, Sequence, StopReason, Stuck, Tops
+from cutaway.infer.rules import possible, ruled
 from cutaway.infer.runner import Runner
 from cutaway.infer.sampler import choose
 from cutaway.infer.scheduler import Limits, Part, Plan, Scheduler
@@ -151,8 +150,10 @@ class Engine:
             told = iter(rows.logprobs([(row, token) for _, row, token in chosen if token is not None]))
             tops = [rows.tops(row, one.request.logprobs or 0) for one, row, _ in chosen]
         written = [
-            self._write(one, token, 0.0 if token is None else next(told), likeliest)
-            for (one, _, token), likeliest in zip(chosen, tops, strict=True)
+            self._write(one, token, 0.0, (), rows.sound[row])
+            if token is None
+            else self._write(one, token, next(told), likeliest)
+            for (one, row, token), likeliest in zip(chosen, tops, strict=True)
         ]
         if self.guessing is not None:
             self._judge([part for part, _ in sampling], written)
@@ -223,18 +224,19 @@ class Engine:
         if (token := rows.token(row, sequence.draw)) is not None:
             return token
         logits_V = ruled(logits_V, decoding, sequence.tokens, len(request.prompt), request.ends)
-        if sequence.matcher is None:
-            return self.sampler(logits_V, decoding, sequence.draw, sequence.tokens)
         try:
+            if sequence.matcher is None:
+                return self.sampler(possible(logits_V, decoding), decoding, sequence.draw, sequence.tokens)
             token = self.sampler(sequence.matcher.mask(logits_V), decoding, sequence.draw, sequence.tokens)
             sequence.matcher.take(token)
         except Stuck:
             return None
         return token
 
-    def _write(self, sequence: Sequence, token: int | None, logprob: float, tops: Tops) -> Written:
+    def _write(self, sequence: Sequence, token: int | None, logprob: float, tops: Tops, sound: bool = True) -> Written:
         if token is None:
-            reason: StopReason = "length" if len(sequence.tokens) >= sequence.limit else "failed"
+            stuck: StopReason = "stuck" if sound else "failed"
+            reason: StopReason = "length" if len(sequence.tokens) >= sequence.limit else stuck
             self.scheduler.end(sequence, reason)
             return Written(sequence=sequence, token=None, reason=reason)
         self.scheduler.take(sequence, token)

@@ -11,12 +11,13 @@ from collections.abc import Sequence as Row
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from cutaway.base.errors import BadInput
+from cutaway.base.errors import BadInput, CutawayError
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.pages import keys
 
-StopReason = Literal["stop", "length", "cancelled", "failed"]
-"""Why an answer ended: with one of its ends, at its length, on somebody's word, or as its logits were no numbers."""
+StopReason = Literal["stop", "length", "cancelled", "stuck", "failed"]
+"""Why an answer ended: with one of its ends, at its length, on somebody's word, as its rules left no token, or as its
+logits were no numbers."""
 State = Literal["following", "waiting", "running", "finished"]
 """A second sample follows until the first has read the prompt for both."""
 Tops = tuple[tuple[int, float], ...]
@@ -25,11 +26,15 @@ Scored = tuple[int, float | None, Tops]
 """A token of a prompt, its logprob behind all before it (None: it is the first), and the likeliest in its place."""
 
 
+class Stuck(CutawayError):
+    """No token can follow: the rules forbid all that a constraint allows, or all, or a step would cost too much."""
+
+
 class Matcher(Protocol):
     """How far an answer is within what it may be (infer/constrain.py): asked before each token, told each one."""
 
     def mask(self, logits_V: Any) -> Any:
-        """The logits with minus infinity where a token may not come."""
+        """The logits with minus infinity where a token may not come. Raises Stuck where none may."""
         ...
 
     def take(self, token: int) -> None:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from cutaway.infer.decoding import Decoding
+from cutaway.infer.request import Stuck
 
 
 def ruled(logits_V: Tensor, decoding: Decoding, ids: Sequence[int], prompt: int, ends: Collection[int]) -> Tensor:
@@ -41,6 +42,13 @@ def ruled(logits_V: Tensor, decoding: Decoding, ids: Sequence[int], prompt: int,
         return only(logits_V, (decoding.forced[len(written)],))
     if decoding.end_forced and ends and len(written) == decoding.max_tokens - 1:
         return only(logits_V, ends)
+    return logits_V
+
+
+def possible(logits_V: Tensor, decoding: Decoding) -> Tensor:
+    """The same logits. Raises Stuck where the rules of `decoding` leave no token."""
+    if decoding.ruled and bool(logits_V.max().isneginf()):
+        raise Stuck("the rules leave no token that may come")
     return logits_V
 
 

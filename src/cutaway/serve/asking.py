@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cutaway.serve.turns import Turns
 
 LAST = 60.0  # seconds within which a cancelled answer must be over: a step takes less
-FAILED = "the model failed: its logits were no numbers, or nothing that may come could follow"
+FAILED = "the model failed: its logits were no numbers"
 
 
 class Asking:
@@ -104,6 +104,6 @@ class Asking:
     def ended(self, event: Event) -> dict[str, object]:
         """The end of an answer: `finish_reason` by OpenAI's words. An answer that was cut off by us has "length", which
         every client knows, and `stop_reason` says by what."""
-        if event.reason == "cancelled":
-            return {"finish_reason": "length", "stop_reason": self.cut}
+        if event.reason in ("cancelled", "stuck"):
+            return {"finish_reason": "length", "stop_reason": self.cut if event.reason == "cancelled" else "rules"}
         return {"finish_reason": event.reason}

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cutaway.infer.decoding import MOST
+
 Id = Annotated[int, Field(ge=0, lt=2**31)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Schema = dict[str, Any]
@@ -38,8 +40,8 @@ class Wanted(Body):
     max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    presence_penalty: Annotated[float, Field(ge=-MOST, le=MOST)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-MOST, le=MOST)] | None = None
     logit_bias: dict[str, float] | None = None
     # Beyond OpenAI's: what `Decoding` has besides.
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -48,7 +50,7 @@ class Wanted(Body):
     typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
     epsilon: Annotated[float, Field(ge=0, lt=1)] | None = None
     eta: Annotated[float, Field(ge=0, lt=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=1 / MOST, le=MOST)] | None = None
     no_repeat_ngram: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     banned: list[list[Id]] | None = None
     forced: list[Id] | None = None
