@@ -25,9 +25,9 @@ def test_what_is_taken_back_was_never_there(mixer, count):
         assert [*one.ids, *again] == kept and (not again or one.stateful)
         one.cache.check()
         other.feed(other.rewind(kept, room=40))
-        # float64; sinks turn keys at places that depend on what a pass reads.
-        assert torch.allclose(one.feed([*again, 6]), other.feed([6]), atol=1e-6)
+        # float64; several tokens in a pass are summed in another order.
+        assert torch.allclose(one.feed([*again, 6]), other.feed([6]), rtol=0, atol=1e-10)
         other = language.continuation()
         other.feed(other.rewind(TEXT, room=40))
         expected = torch.stack([other.feed([id]) for id in (5, 7, 8, 2)])
-    assert torch.allclose(logits_XV, expected, atol=1e-6)
+    assert torch.allclose(logits_XV, expected, rtol=0, atol=1e-10)

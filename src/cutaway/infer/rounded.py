@@ -5,8 +5,7 @@ comes out a little different in a larger batch, or as a part of a longer prompt,
 likely, a text parts (He et al. 2025, "Defeating Nondeterminism in LLM Inference"). They write kernels with one order.
 Here every operation is done in float64, whatever its order, and rounded to float32. Two orders then differ by 1e-16 of
 a sum, and round to the same float32 but once in some 1e8 times, by its last bit. Slower, and for any part, a reader's
-own too. Forms that choose their arithmetic by the size of a pass are not used (`infer.runner.steady`). Exempt: sinks of
-attention turn keys at places that depend on what a pass reads, so that logits there differ by some last bits.
+own too. Forms that choose their arithmetic by the size of a pass are not used (`infer.runner.steady`).
 Read next: infer/runner.py
 """
 

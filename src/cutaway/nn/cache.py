@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
-from cutaway.nn.pinned import Pinned
 from cutaway.nn.rows import CacheError as CacheError
 from cutaway.nn.rows import Memories, Rows
 from cutaway.nn.stream import Stream
@@ -55,7 +54,7 @@ class ContiguousCache:
         }
         if len(self._every) != sum(len(kept) for kept in streams):
             raise BadInput("a layer has two streams of one name", field="streams")
-        self._rows: dict[Place, list[Rows | Pinned]] = {}
+        self._rows: dict[Place, list[Rows]] = {}
         self._states: dict[Place, Tensor] = {}
         self._memories: dict[Place, Memories] = {}
         for place, stream in self._every.items():
@@ -65,8 +64,7 @@ class ContiguousCache:
                 self._memories[place] = Memories(stream, dtype, device, sequences)
             else:
                 room = capacity // stream.every + 1
-                kind = Pinned if stream.first else Rows
-                self._rows[place] = [kind(stream, dtype, device, room, slack) for _ in range(sequences)]
+                self._rows[place] = [Rows(stream, dtype, device, room, slack) for _ in range(sequences)]
         self._lengths = [0] * sequences
         self._cuts: list[list[int]] = [[] for _ in range(sequences)]  # lengths that each sequence was cut to, in order
 
@@ -81,7 +79,7 @@ class ContiguousCache:
         tensors += [*self._states.values(), *(memories.rows_S for memories in self._memories.values())]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    def rows(self, layer: int, name: str) -> list[Rows | Pinned]:
+    def rows(self, layer: int, name: str) -> list[Rows]:
         """A token stream as it is held, for each sequence: for kernels, which read and write it where it lies."""
         return self._rows[layer, name]
 

@@ -1,6 +1,7 @@
 """The rows of one stream: a buffer that grows and may forget its oldest, or a memory that is given once.
 
-S rows.   Read next: nn/cache.py
+First rows that are never forgotten, and a window that rolls on behind them, are the rolling cache of StreamingLLM
+(arXiv 2309.17453, section 3.2).   S rows.   Read next: nn/cache.py
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ class CacheError(CutawayError):
 
 
 class Rows:
-    """The rows of one token stream of one sequence: an append-only buffer that may forget its oldest rows."""
+    """The rows of one token stream of one sequence: an append-only buffer that may forget rows. `stream.first` of them
+    stay in front; of the others it may forget the oldest."""
 
     def __init__(
         self, stream: Stream, dtype: torch.dtype, device: torch.device | str | None, capacity: int, slack: int
     ):
-        self.last = stream.last
+        self.first, self.last = stream.first, stream.last
         self.slack = slack  # rows kept beyond `last`, so that a few tokens can be taken back
-        self.first = 0  # index, in the whole sequence, of the buffer's row 0
+        self.dropped = 0  # rows of the sequence that are gone
         self.count = 0
-        self.visible = 0  # rows that the present pass may see
-        rows = capacity if stream.last is None else min(capacity, 2 * (stream.last + slack))
+        self.visible = 0  # rows that the present pass may see: the first ones, and the last
+        rows = capacity if stream.last is None else min(capacity, stream.first + 2 * (stream.last + slack))
         self.buffer = _room(rows, stream.shape, stream.held_in(dtype), device)
 
     @property
     def end(self) -> int:
         """Rows that the sequence has had in all."""
-        return self.first + self.count
+        return self.dropped + self.count
 
     def append(self, rows: Tensor) -> None:
         """Adds rows behind the others."""
@@ -51,13 +53,14 @@ class Rows:
             self._make_room(new)
         start = self.count
         self.count += new
-        # With `last` rows for the newest, the oldest of the new ones sees last - 1 older ones.
-        self.visible = self.count if self.last is None else min(self.count, self.last - 1 + new)
+        # With `last` rows for the newest, the oldest of the new ones that roll sees last - 1 older ones.
+        rolling = min(new, self.count - self._staying)
+        self.visible = self.count if self.last is None else self._latest(self.last - 1 + rolling)
         return start
 
     def read(self) -> Tensor:
-        """The rows that the present pass may see: a view, not a copy."""
-        return self.buffer[self.count - self.visible : self.count]
+        """The rows that the present pass may see: a view, not a copy, where they lie side by side."""
+        return self._joined(self.visible)
 
     def all(self) -> Tensor:
         """Every row that is held: a view."""
@@ -72,41 +75,60 @@ class Rows:
 
     def refuse_cut(self, end: int) -> None:
         """Raises CacheError where, cut back to `end`, rows would be needed again that were dropped."""
-        oldest_needed = 0 if self.last is None else max(0, end - (self.last - 1))
-        if oldest_needed < self.first:
+        needed = 0 if self.last is None else self.first + max(0, end - self.first - (self.last - 1))
+        if self.dropped and needed < self.first + self.dropped:
             raise CacheError(f"a window of {self.last} rows cannot go back to row {end}: its older rows are gone")
 
     def cut(self, end: int) -> None:
         """Forgets the rows from `end` on."""
-        self.count = min(self.count, end - self.first)
-        self.visible = self.count if self.last is None else min(self.count, self.last)
+        self.count = min(self.count, end - self.dropped)
+        self.visible = self.count if self.last is None else self._latest(self.last)
 
     def held(self) -> Tensor:
         """A copy of the rows that a later token may still see."""
-        keep = self.count if self.last is None else min(self.count, self.last)
-        return self.buffer[self.count - keep : self.count].clone()
+        return self._joined(self.count if self.last is None else self._latest(self.last)).clone()
 
     def put(self, rows: Tensor, end: int) -> None:
-        """Becomes a sequence that has had `end` rows, of which `rows` are the last."""
-        self.first, self.count = end - rows.shape[0], 0
+        """Becomes a sequence that has had `end` rows, of which `rows` are the first ones and the last."""
+        self.dropped, self.count = end - rows.shape[0], 0
         self.append(rows)
 
     def check(self) -> None:
         """Asserts the invariants."""
-        needed = self.end if self.last is None else min(self.end, self.last - 1)  # by the next token
-        assert self.count >= needed, "a row that may be seen is gone"
-        assert self.first >= 0 and self.count <= self.buffer.shape[0], "rows outside the buffer"
+        rolling = self.end - self._staying
+        needed = rolling if self.last is None else min(rolling, self.last - 1)  # by the next token
+        assert self.count >= self._staying + needed, "a row that may be seen is gone"
+        assert self.count >= self.first or not self.dropped, "a first row was dropped"
+        assert self.dropped >= 0 and self.count <= self.buffer.shape[0], "rows outside the buffer"
+
+    @property
+    def _staying(self) -> int:
+        """First rows that there are."""
+        return min(self.first, self.count)
+
+    def _latest(self, rolling: int) -> int:
+        """Rows in all, if of those that roll no more than so many count."""
+        return min(self.count, self._staying + rolling)
+
+    def _joined(self, rows: int) -> Tensor:
+        """The first rows and the last ones, so many in all."""
+        staying, skipped = self._staying, self.count - rows
+        if not skipped or not staying:
+            return self.buffer[skipped : self.count]
+        return torch.cat((self.buffer[:staying], self.buffer[staying + skipped : self.count]))
 
     def _make_room(self, new: int) -> None:
-        keep = self.count if self.last is None else min(self.count, self.last + self.slack)
-        kept = self.buffer[self.count - keep : self.count]
+        staying = self._staying
+        keep = self.count if self.last is None else self._latest(self.last + self.slack)
+        kept = self.buffer[self.count - (keep - staying) : self.count]
         if keep + new > self.buffer.shape[0]:
             size = max(2 * self.buffer.shape[0], keep + new)
             roomier = _room(size, self.buffer.shape[1:], self.buffer.dtype, self.buffer.device)
+            roomier[:staying] = self.buffer[:staying]
         else:  # half of the buffer or more is free behind a window: move its rows to the front
             roomier, kept = self.buffer, kept.clone()
-        roomier[:keep] = kept
-        self.first += self.count - keep
+        roomier[staying:keep] = kept
+        self.dropped += self.count - keep
         self.count, self.buffer = keep, roomier
 
 

@@ -12,13 +12,14 @@ from cutaway.lab.checks.sinks import check_sinks
 from cutaway.nn.alibi import Alibi
 from cutaway.nn.attention import sinks as module
 from cutaway.nn.attention.grouped import GroupedQuery
-from cutaway.nn.attention.sinks import turn
+from cutaway.nn.attention.sinks import clamped, halves
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
 from cutaway.nn.positions import Rope
 from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.ops.attend import attend_readable, attend_sdpa
 from cutaway.ops.forms import FAST, READABLE
+from cutaway.ops.rope import rotate_readable
 from cutaway.ops.tiled import attend_tiled
 
 DIM = 12
@@ -47,8 +48,12 @@ def run_as(attend):
         context = Context.of((len(q_THK),))
         see = context.visible((len(q_THK),), window, sinks)
         rope = Rope(width=4, theta=(angles[0] / angles[1]) ** 2)  # the second angle of two is 1 / sqrt(theta)
-        q_THK, k_TGK = turn(q_THK, k_TGK, see, rope, context, torch.float64)
-        return attend(q_THK, k_TGK, v_TGK, see, scale=scale)
+        cos, sin = rope.tables(context, torch.float64)
+        near_THK, k_TGK = (rotate_readable(x, cos, sin) for x in (q_THK, k_TGK))
+        far_THK = clamped(q_THK, rope, context, window, sinks, torch.float64)
+        if far_THK is not None:
+            near_THK, k_TGK = halves(near_THK, far_THK, k_TGK, see)
+        return attend(near_THK, k_TGK, v_TGK, see, scale=scale)
 
     return run
 
@@ -92,6 +97,22 @@ def test_it_costs_what_it_says():
         assert spec.cost(DIM, 1, 14).cache_bytes == sum(stream.bytes(14) for stream in spec.streams(DIM))
 
 
+@torch.no_grad()
+def test_what_is_kept_does_not_depend_on_how_it_came():
+    """Keys are turned once, by their own places."""
+    spec, x_ND = VALUES["rope"], torch.randn(23, DIM)
+    built, kept = build(spec), []
+    for chunks in ((23,), (9, 5, 9), (1,) * 23):
+        cache = ContiguousCache((spec.streams(DIM),), slack=0)
+        for x in x_ND.split(chunks):
+            built(x, Context.of((len(x),), cache=cache, forms=READABLE))
+            cache.advance((len(x),))
+        rows = cache.rows(0, "key")[0]
+        kept.append(rows.held())
+    for other in kept[1:]:
+        torch.testing.assert_close(other, kept[0], rtol=0, atol=1e-6)  # projections of other sizes sum in other orders
+
+
 def test_cost_counts_scores_twice_where_places_differ():
     spec = VALUES["rope"]
     plain, wide = spec.cost(DIM, 7, 7).flops, spec.cost(DIM, 8, 8).flops
@@ -129,6 +150,6 @@ def test_the_check_catches_positions_of_the_text(monkeypatch):
     monkeypatch.setattr(
         Rope, "frequencies", lambda rope, device=None, prompt=None: torch.tensor([1.0, 0.3], dtype=torch.float64)
     )
-    monkeypatch.setattr(module, "min", lambda row, last: row, raising=False)
+    monkeypatch.setattr(module, "replace", lambda context, positions_N: context)
     with pytest.raises(AssertionError, match="output differs"):
         check_sinks(run_as(attend_readable))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
 from cutaway.nn.alibi import Alibi
-from cutaway.nn.attention.sinks import doubled, turn
+from cutaway.nn.attention.sinks import beyond, clamped, halves
 from cutaway.nn.context import Apart, Context
 from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.linear import Linear
@@ -112,7 +112,7 @@ class GroupedQuery:
             total += Cost(parameters=2 * norm.parameters, flops=(self.heads + self.kv_heads) * norm.flops)
         most = length if self.window is None else self.window + self.sinks
         pairs = sum(min(seen, most) for seen in range(length - tokens + 1, length + 1))
-        wide = self.sinks and self.rope and self.window and doubled(tokens, length, self.window, self.sinks)
+        wide = self.sinks and self.rope and self.window and beyond(length, self.window, self.sinks)
         return total + Cost(
             flops=2 * (3 if wide else 2) * queries * pairs,
             cache_bytes=sum(stream.bytes(length) for stream in self.streams(dim)),
@@ -174,9 +174,13 @@ class GroupedQueryAttention(nn.Module):
         """Each query's mean of the values that it sees; keys and values are kept."""
         spec, forms = self.spec, context.forms
         wide = q_NHK.dtype if context.narrow is None else torch.float32
+        far_NHK = None
+        if spec.rope is not None and spec.sinks and spec.window is not None:
+            far_NHK = clamped(q_NHK, spec.rope, context, spec.window, spec.sinks, wide)
+            q_NHK, k_NGK = (self._turn(spec.rope, x, context, wide) for x in (q_NHK, k_NGK))
         (k_SGK, v_SGK), see = context.extend(window=spec.window, sinks=spec.sinks, key=k_NGK, value=v_NGK)
-        if spec.rope is not None and spec.sinks:
-            q_NHK, k_SGK = turn(q_NHK, k_SGK, see, spec.rope, context, wide)
+        if far_NHK is not None:
+            q_NHK, k_SGK = halves(q_NHK, far_NHK, k_SGK, see)
         dtype = scored(len(q_NHK), context.narrow, k_SGK.dtype)  # else a cache keeps its own precision
         q_NHK, k_SGK, v_SGK = q_NHK.to(dtype), k_SGK.to(dtype), v_SGK.to(dtype)
         dropout = spec.dropout if self.training else 0.0
@@ -207,10 +211,12 @@ class GroupedQueryAttention(nn.Module):
         return q_NHK, k_NGK, v.view(-1, kv_heads, head_dim)
 
     def _turned(self, x_NHK: Tensor, context: Context, wide: torch.dtype) -> Tensor:
-        """The heads turned by their tokens' positions; as they are where there is no rope, or sinks turn them later."""
+        """The heads turned by their tokens' positions; as they are where there is no rope, or sinks ask for more."""
         rope = self.spec.rope
-        if rope is None or self.spec.sinks:
-            return x_NHK
+        return x_NHK if rope is None or self.spec.sinks else self._turn(rope, x_NHK, context, wide)
+
+    @staticmethod
+    def _turn(rope: Rope, x_NHK: Tensor, context: Context, wide: torch.dtype) -> Tensor:
         # All layers with an equal rope share one pair of tables per pass.
         cos, sin = context.once((rope, wide), lambda: rope.tables(context, wide))
         return context.forms.rotate(x_NHK, cos, sin, interleaved=rope.interleaved)

@@ -1,18 +1,19 @@
+"""A window behind rows that stay: what is read, cut back and restored; the plain buffer is tested with its cache."""
+
 from __future__ import annotations
 
 import pytest
 import torch
 
 from cutaway.base.errors import BadInput
-from cutaway.nn.pinned import Pinned
-from cutaway.nn.rows import CacheError
+from cutaway.nn.rows import CacheError, Rows
 from cutaway.nn.stream import Stream
 
 STREAM = Stream("key", (1,), last=3, first=2)
 
 
-def pinned(slack: int = 2) -> Pinned:
-    return Pinned(STREAM, torch.float64, None, 1, slack)
+def pinned(slack: int = 2) -> Rows:
+    return Rows(STREAM, torch.float64, None, 1, slack)
 
 
 def numbers(first: int, count: int) -> torch.Tensor:
@@ -52,6 +53,18 @@ def test_it_is_cut_back_copied_and_restored():
     short.append(numbers(7, 2))
     short.check()
     assert short.read()[:, 0].tolist() == [0, 7, 8]
+
+
+def test_first_rows_stay_where_they_are_and_the_others_behind_them():
+    """As kernels read them: a first row at its own place, each of the last at one less than the row behind it."""
+    rows = pinned(slack=0)
+    for row in range(40):
+        at = rows.extend(1)
+        rows.buffer[at] = row
+        assert rows.buffer[:2, 0].tolist() == [0, 1] or row < 1
+        window = rows.buffer[max(at - 2, min(at, 2)) : at + 1, 0].tolist()
+        assert window == list(range(max(row - 2, min(row, 2)), row + 1))
+    assert len(rows.buffer) < 12 and rows.dropped > 25
 
 
 @pytest.mark.parametrize("wrong", [{"first": 1}, {"first": -1, "last": 2}, {"first": 1, "last": 2, "every": 2}])
