@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 import threading
+from itertools import count, pairwise
+from types import FrameType
+from typing import Any
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cutaway.ops.cpu import memory
 from cutaway.ops.cpu.memory import ALIGNED, Arena
 
 
@@ -72,3 +77,52 @@ def test_threads_take_different_memory():
         thread.join()
     gc.collect()
     assert not faults and held(arena) == 0
+
+
+class At:
+    """Runs `then` before instruction number `moment` of the arena's own code, as a collection of garbage would."""
+
+    def __init__(self, moment: int, then):
+        self.left, self.then, self.before = moment, then, sys.gettrace()
+
+    def trace(self, frame: FrameType, event: str, told: Any) -> Any:
+        if frame.f_code.co_filename != memory.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                self.then()
+        return self.trace
+
+    def __enter__(self) -> At:
+        sys.settrace(self.trace)
+        return self
+
+    def __exit__(self, *told: Any) -> None:
+        sys.settrace(self.before)
+
+
+def test_what_is_let_go_in_the_midst_of_the_arena_is_free_once():
+    """Between any two instructions of taking memory and of giving it back: nobody else has it, and none is lost."""
+    for moment in count(1):
+        arena = Arena(piece=16 * ALIGNED)
+        size = 2 * ALIGNED
+        kept = {at: arena.empty(ALIGNED if at == 1 else size, dtype=torch.uint8) for at in range(8)}
+        del kept[1], kept[6]  # the first free run is too small
+        going = {at: kept.pop(at) for at in (0, 3)}
+        with At(moment, going.clear) as here:
+            fresh = [arena.empty(size, dtype=torch.uint8)]
+            del kept[5]
+        going.clear()
+        fresh += [arena.empty(ALIGNED, dtype=torch.uint8) for _ in range(8)]  # all that there is
+        assert len(arena.pieces) == 1, moment
+        spans = sorted((one.data_ptr(), one.data_ptr() + one.nbytes) for one in (*kept.values(), *fresh))
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans)), moment
+        assert held(arena) == sum(one.nbytes for one in (*kept.values(), *fresh)), moment
+        kept.clear()
+        fresh.clear()
+        assert not arena.pieces, moment
+        if here.left > 0:  # there are no more instructions
+            assert moment > 100
+            return

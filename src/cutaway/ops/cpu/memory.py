@@ -13,6 +13,7 @@ import ctypes
 import mmap
 import threading
 import weakref
+from collections import deque
 
 import torch
 from torch import Tensor
@@ -60,8 +61,10 @@ class Arena:
     def __init__(self, piece: int = PIECE):
         self.pieces: list[Piece] = []
         self._piece = piece
-        # A tensor may be let go in the middle of anything, by the thread that is just asking: it may enter again.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        # Runs that were let go, and are not free yet. Python collects garbage in the middle of anything, also of what
+        # stands below, in the thread that runs it: whoever holds the lock makes them free when it is done.
+        self._let_go: deque[tuple[Piece, int, int]] = deque()
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """As torch.empty, in this arena."""
@@ -72,6 +75,7 @@ class Arena:
         taken = -(-size // ALIGNED) * ALIGNED
         with self._lock:
             piece, start = self._find(taken)
+        self._free()
         run = (ctypes.c_uint8 * size).from_buffer(piece.memory, start)
         weakref.finalize(run, self._give_back, piece, start, taken).atexit = False
         # The tensor's storage keeps `run`, also where only a view of it is left.
@@ -90,10 +94,20 @@ class Arena:
         return piece, start
 
     def _give_back(self, piece: Piece, start: int, size: int) -> None:
-        with self._lock:
-            piece.give_back(start, size)
-            if piece.free == [(0, len(piece.memory))]:
-                self.pieces.remove(piece)  # the system has it back when nobody looks at it any more
+        self._let_go.append((piece, start, size))
+        self._free()
+
+    def _free(self) -> None:
+        """Makes free what was let go, unless somebody is at it."""
+        while self._let_go and self._lock.acquire(blocking=False):
+            try:
+                while self._let_go:
+                    piece, start, size = self._let_go.popleft()
+                    piece.give_back(start, size)
+                    if piece.free == [(0, len(piece.memory))]:
+                        self.pieces.remove(piece)  # the system has it back when nobody looks at it any more
+            finally:
+                self._lock.release()
 
 
 ARENA = Arena()
