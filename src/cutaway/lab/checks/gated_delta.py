@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from torch import Tensor
 
-from cutaway.lab.checks.parity import compare, random
+from cutaway.lab.checks.parity import compare_weighed, random
 from cutaway.nn.attention.gated_delta import TINY, GatedDelta
 from cutaway.nn.norms import RMSNorm
 
@@ -55,16 +55,8 @@ def drawn(spec: GatedDelta, dim: int, seed: int = 0) -> dict[str, Tensor]:
 def check_gated_delta(run: Run, seed: int = 0) -> None:
     """Raises AssertionError, naming output or weight and place, where values or gradients differ from the loops."""
     for spec, lengths in CASES:
-        weights = drawn(spec, DIM, seed)
-        names = tuple(weights)
-
-        def ours(*given: Tensor, spec: GatedDelta = spec, lengths=lengths, names=names) -> Tensor:
-            return run(spec, dict(zip(names, given[1:], strict=True)), given[0], lengths)
-
-        def loops(*given: np.ndarray, spec: GatedDelta = spec, lengths=lengths, names=names) -> np.ndarray:
-            return oracle(spec, dict(zip(names, given[1:], strict=True)), given[0], lengths)
-
-        compare(ours, loops, {"x": random(sum(lengths), DIM, seed=seed + 50), **weights}, gradient=GRADIENT)
+        x_ND = random(sum(lengths), DIM, seed=seed + 50)
+        compare_weighed(run, oracle, spec, drawn(spec, DIM, seed), x_ND, lengths, gradient=GRADIENT)
 
 
 def oracle(spec: GatedDelta, weights: Weights, x_ND: np.ndarray, lengths: tuple[int, ...]) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.lab.checks.parity import compare, expect_close, random
+from cutaway.lab.checks.parity import compare_weighed, expect_close, random
 from cutaway.nn.attention.latent import Latent
 from cutaway.nn.positions import Rope
 from cutaway.nn.rope_scaling import Yarn
@@ -131,16 +131,8 @@ def drawn(spec: Latent, dim: int, seed: int = 0) -> dict[str, Tensor]:
 def check_latent(run: Run, seed: int = 0) -> None:
     """Raises AssertionError, naming output or weight and place, where values or gradients differ from the loops."""
     for spec, lengths in CASES:
-        weights = drawn(spec, DIM, seed)
-        names = tuple(weights)
-
-        def ours(*given: Tensor, spec: Latent = spec, lengths=lengths, names=names) -> Tensor:
-            return run(spec, dict(zip(names, given[1:], strict=True)), given[0], lengths)
-
-        def loops(*given: np.ndarray, spec: Latent = spec, lengths=lengths, names=names) -> np.ndarray:
-            return oracle(spec, dict(zip(names, given[1:], strict=True)), given[0], lengths)
-
-        compare(ours, loops, {"x": random(sum(lengths), DIM, seed=seed + 50), **weights})
+        x_ND = random(sum(lengths), DIM, seed=seed + 50)
+        compare_weighed(run, oracle, spec, drawn(spec, DIM, seed), x_ND, lengths)
 
 
 def check_forms(one: Run, other: Run, tolerance: float = 1e-10, seed: int = 0) -> float:

@@ -89,6 +89,26 @@ def compare(
             expect_close(f"gradient of {name}", given, slopes, gradient)
 
 
+def compare_weighed(
+    implementation: Implementation,
+    oracle: Oracle,
+    spec: Any,
+    weights: Mapping[str, Tensor],
+    x_ND: Tensor,
+    lengths: tuple[int, ...],
+    *,
+    gradient: float = GRADIENT,
+) -> None:
+    """`compare` for a part with weights: both are called with (spec, weights by name, x (N, D), lengths of the
+    sequences), and gradients are those of x and of every weight."""
+    names = tuple(weights)
+
+    def called(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda x_ND, *given: function(spec, dict(zip(names, given, strict=True)), x_ND, lengths)
+
+    compare(called(implementation), called(oracle), {"x": x_ND, **weights}, gradient=gradient)
+
+
 def compare_rounded(
     implementation: Implementation,
     oracle: Oracle,
