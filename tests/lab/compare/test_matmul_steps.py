@@ -6,8 +6,6 @@ import torch
 from cutaway.lab.compare.matmul_steps import LOOP, STEPS, Matrix, allowed, apart, multiply_python
 from cutaway.ops.cpu.steps.library import steps
 
-PLAIN = [name for name, step in STEPS.items() if not step.native]
-
 
 def test_the_loop_by_hand():
     assert multiply_python([[1.0, 2.0], [0.0, -1.0]], [[3.0, 4.0], [5.0, 6.0], [0.0, 1.0]]) == [

@@ -49,9 +49,7 @@ class MatmulComparison:
                 raise BadInput("names at least one, and none twice", field=name)
         for step in self.steps:
             if step not in STEPS:
-                raise BadInput(
-                    f'no step is called "{step}"{did_you_mean(step, STEPS)}: {", ".join(STEPS)}', field="steps"
-                )
+                raise BadInput(f'no step is called "{step}"{did_you_mean(step, STEPS)}', field="steps")
         if not all(1 <= count <= 1024 for count in self.rows):
             raise BadInput("must be 1 to 1,024", field="rows")
         for name, unit in (("outputs", LANES), ("inputs", GROUP)):
@@ -84,8 +82,9 @@ class MatmulComparison:
         )
 
     def _measure(self, step: str) -> Figures:
-        # Python's loop multiplies one row after the other, however many there are.
-        order = {"step": step, "rows": self.rows[:1] if step == "python" else self.rows}
+        # A loop that takes its time multiplies one row after the other, however many there are.
+        once = step in STEPS and STEPS[step].most is not None
+        order = {"step": step, "rows": self.rows[:1] if once else self.rows}
         order |= {"shape": (self.outputs, self.inputs)}
         order |= {name: getattr(self, name) for name in ("memory", "seconds", "threads", "seed", "kernels")}
         return ask("cutaway.lab.compare.matmul_cell", order, threads=self.threads)

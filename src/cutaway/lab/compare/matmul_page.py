@@ -189,8 +189,7 @@ def _bits(step: str) -> str:
 
 
 def _roof(found: Reached, bandwidth: float | None, rate: float | None) -> float | None:
-    limits = [one for one in (None if bandwidth is None else bandwidth * found.intensity, rate) if one is not None]
-    return min(limits) if len(limits) == 2 else None
+    return None if bandwidth is None or rate is None else min(bandwidth * found.intensity, rate)
 
 
 def _share(part: float, of: float | None) -> str:

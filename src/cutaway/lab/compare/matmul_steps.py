@@ -27,6 +27,7 @@ from cutaway.ops.cpu.pack import GROUP, Strips, rounded
 from cutaway.ops.cpu.steps.library import product
 
 FORMAT = FORMATS["q4_0"]
+PACKED = FORMAT.bytes / FORMAT.weights  # bytes of a weight, its share of the scale with it
 BOXED = 32  # bytes of a weight in a list of Python's floats: a pointer of 8, and an object of 24
 LOOP = 1 << 20  # weights that the loop in Python is given at most: more would only take longer
 EPSILON = torch.finfo(torch.float32).eps
@@ -73,7 +74,8 @@ class Matrix:
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """`new`: what it does that the one before did not. `bytes`: of a weight, as it reads it. `native`: whether it is in
-    C++; `int8`: whether activations are rounded. `copies` makes so many calls, each with a matrix of its own."""
+    C++; `int8`: whether activations are rounded. `most`: weights that it is given at most, one row of x alone. `copies`
+    makes so many calls, each with a matrix of its own."""
 
     name: str
     new: str
@@ -81,10 +83,11 @@ class Step:
     bytes: float = 4.0
     native: bool = False
     int8: bool = False
+    most: int | None = None
 
     def most_outputs(self, outputs: int, inputs: int, rows: int) -> int:
         """How many rows of the matrix are multiplied: all, but in Python."""
-        return outputs if self.bytes < BOXED else max(1, min(outputs, LOOP // (inputs * rows)))
+        return outputs if self.most is None else max(1, min(outputs, self.most // (inputs * rows)))
 
 
 def apart(tensor: Tensor) -> Tensor:
@@ -128,50 +131,42 @@ def _copied(matrix: Matrix, count: int) -> Sequence[Strips]:
     return [replace(first, codes=apart(first.codes), scales=apart(first.scales)) for _ in range(count)]
 
 
-PACKED = FORMAT.bytes / FORMAT.weights
+_packed = partial(Step, bytes=PACKED, native=True)
 STEPS = MappingProxyType(
     {
         step.name: step
         for step in (
-            Step(name="python", new="three lines, one multiply-add after the other", copies=_python, bytes=BOXED),
+            Step(
+                name="python",
+                new="three lines, one multiply-add after the other",
+                copies=_python,
+                bytes=BOXED,
+                most=LOOP,
+            ),
             Step(
                 name="numpy",
                 new="a library's loops, over floats that lie in a row",
                 copies=partial(_plain, multiply_numpy),
             ),
             Step(name="torch", new="another library's loops", copies=partial(_plain, multiply_torch)),
-            Step(
-                name="scalar", new="4 bits a weight, in C++, one at a time", copies=_scalar, bytes=PACKED, native=True
-            ),
-            Step(
-                name="vector",
-                new="sixteen outputs in the lanes of a register",
-                copies=partial(_strips, "vector"),
-                bytes=PACKED,
-                native=True,
-            ),
-            Step(
+            _packed(name="scalar", new="4 bits a weight, in C++, one at a time", copies=_scalar),
+            _packed(name="vector", new="sixteen outputs in the lanes of a register", copies=partial(_strips, "vector")),
+            _packed(
                 name="int8",
                 new="activations in int8: 64 products by one instruction",
                 copies=partial(_strips, "int8"),
-                bytes=PACKED,
-                native=True,
                 int8=True,
             ),
-            Step(
+            _packed(
                 name="prefetch",
                 new="memory is asked for weights before they are needed",
                 copies=partial(_strips, "prefetch"),
-                bytes=PACKED,
-                native=True,
                 int8=True,
             ),
-            Step(
+            _packed(
                 name="kernel",
                 new="the one that models run on: a weight unpacked once for up to sixteen rows",
                 copies=_kernel,
-                bytes=PACKED,
-                native=True,
                 int8=True,
             ),
         )
