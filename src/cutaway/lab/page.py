@@ -42,7 +42,7 @@ svg .frame { fill: none; stroke: var(--line) }
 .alike { color: var(--warm) } .dim { color: var(--faint) }
 .bar { display: inline-block; height: .6em; background: var(--cool); border-radius: 2px; margin-right: .4em }
 table { border-collapse: collapse } td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; vertical-align: top }
-th { font-weight: 500; color: var(--faint) }
+th { font-weight: 500; color: var(--faint) } td[style*=right] { white-space: nowrap }
 """
 
 

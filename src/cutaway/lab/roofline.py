@@ -16,10 +16,11 @@ from rich.cells import cell_len
 from cutaway.lab.plot import COLOURS, apart, decades
 from cutaway.lab.units import counted, sized
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 820, 460, 58, 24, 28, 44
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 460, 58, 118, 28, 44  # on the right are the names of levels
 LETTER = 6.7  # pixels of a column of text
 NAME = 9  # between a dot and its name
-LEAST = "36rem"  # no narrower: on a small screen it is scrolled rather than read with a glass
+HALO = 'paint-order="stroke" stroke="var(--panel)" stroke-width="4"'  # a line under a name stops beside it
+LEAST = "50rem"  # no narrower: on a small screen it is scrolled rather than read with a glass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class _Frame:
         return parts
 
     def roofs(self) -> list[str]:
-        """The slope up to the highest level, and the levels from the slope on, each with its name above it."""
+        """The slope up to the highest level, and the levels from the slope on, each with its name behind its end."""
         left, end = self.across[0], WIDTH - RIGHT
         stroke = 'class="roof" fill="none" stroke="currentColor" stroke-width="1.6"'
         start = min(self.most, self.bandwidth * left)
@@ -102,7 +103,10 @@ class _Frame:
         for peak in self.peaks:
             along, down = self.x(max(left, peak.rate / self.bandwidth)), self.y(peak.rate)
             parts.append(f'<path {stroke} d="M{along:.1f},{down:.1f}H{end}"/>')
-            parts.append(f'<text x="{end}" y="{down - 6:.1f}" text-anchor="end">{escape(peak.name)}</text>')
+        named = sorted(self.peaks, key=lambda peak: -peak.rate)
+        places = apart([self.y(peak.rate) for peak in named], TOP, HEIGHT - BOTTOM)
+        for peak, place in zip(named, places, strict=True):
+            parts.append(f'<text x="{end + 8}" y="{place:.1f}" dy=".35em">{escape(peak.name)}</text>')
         # Along the slope, half-way: it rises by the same on the picture everywhere.
         middle = math.sqrt(left * ridge)
         along, down = self.x(middle), self.y(self.bandwidth * middle)
@@ -129,13 +133,13 @@ class _Frame:
                 f'<circle cx="{along:.1f}" cy="{down:.1f}" r="4.5" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
             )
             # To the left where there is no room on the right.
-            left = along + NAME + LETTER * cell_len(dot.name) > WIDTH
+            left = along + NAME + LETTER * cell_len(dot.name) > WIDTH - RIGHT
             edge, anchor = (along - NAME, "end") if left else (along + NAME, "start")
             if abs(place - down) > 3:
                 parts.append(
                     f'<path stroke="{colour}" stroke-width=".8" d="M{along:.1f},{down:.1f}L{edge},{place:.1f}"/>'
                 )
             parts.append(f"<g><title>{escape(dot.about)}</title>{circle}</g>")
-            name = f'<text style="fill:{colour}" x="{edge:.1f}" y="{place:.1f}" dy=".35em" text-anchor="{anchor}">'
-            parts.append(f"{name}{escape(dot.name)}</text>")
+            name = f'<text style="fill:{colour}" x="{edge:.1f}" y="{place:.1f}" dy=".35em" text-anchor="{anchor}"'
+            parts.append(f"{name} {HALO}>{escape(dot.name)}</text>")
         return parts
