@@ -11,7 +11,7 @@ from typing import Any
 
 from cutaway.base.errors import CutawayError
 from cutaway.cli.console import say
-from cutaway.ops.cpu.first_use import Found, build, look
+from cutaway.ops.cpu.first_use import build, look
 from cutaway.ops.cpu.instructions import OFF, ON, VARIABLE, opened, wanted
 
 BUILD = "cutaway doctor --build"
@@ -57,15 +57,10 @@ def build_now(now: Callable[[str], None]) -> None:
     asked = os.environ.get(VARIABLE, "")
     asked = ON if wanted(asked) in (None, OFF) else asked
     before = look(asked)
-    if before.state != "built":
+    if before.state not in ("built", "impossible"):
         say("compiling takes half a minute of two cores, or so")
     one = build(asked, lambda done, all: now(f"compiling kernels: {done} of {all} files"))
-    _refuse(one)
-    assert one.path is not None
-    opened(one.path)
-    say(f"kernels for {one.set} {'were built already' if before.state == 'built' else 'are built'}: {one.path}")
-
-
-def _refuse(one: Found) -> None:
     if one.path is None:
         raise CutawayError(f"no kernels: {one.why}")
+    opened(one.path)
+    say(f"kernels for {one.set} {'were built already' if before.state == 'built' else 'are built'}: {one.path}")

@@ -13,7 +13,6 @@ from cutaway.base.errors import BadInput
 
 if TYPE_CHECKING:
     from cutaway.infer.continuation import Continuation
-    from cutaway.infer.early_exit import Confident
     from cutaway.infer.language import Language
 
 OPTION = "--leave"
@@ -47,11 +46,10 @@ def held_by(language: Language, given: str | None) -> Continuation | None:
     from cutaway.infer.early_exit import Confident
 
     blocks, sure = _read(given)
-    exits: Confident = Confident(after=blocks, threshold=sure)
     if blocks[-1] >= len(language.spec.blocks):
         said = f"the model has {len(language.spec.blocks)} blocks: leave before the last, not behind {blocks[-1]}"
         raise BadInput(said, source=OPTION)
-    return language.continuation(exits)
+    return language.continuation(Confident(after=blocks, threshold=sure))
 
 
 def in_words(held: Continuation) -> str:
