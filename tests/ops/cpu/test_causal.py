@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -57,6 +59,21 @@ def test_threads_change_nothing(kernels):
             torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+def test_where_texts_begin_stays_until_the_kernels_have_read_it(kernels, monkeypatch):
+    """Other threads may train on other lengths meanwhile, and what is remembered of these goes."""
+    *leaves, slope = drawn((30, 9), 4, 2, 32)
+    held, alone, ran = weakref.ref(causal._starts((30, 9))), causal.alone, []
+
+    def crowded(name, told):
+        causal._starts.cache_clear()
+        ran.append((name, held() is not None))
+        alone(name, told)
+
+    monkeypatch.setattr(causal, "alone", crowded)
+    with_gradients(lambda *qkv: causal_kernel(*qkv, (30, 9), 0.2), leaves, slope)
+    assert ran == [("causal", True), ("causal_back", True)]
 
 
 def test_strides_do_not_matter(kernels):

@@ -84,9 +84,9 @@ class _Causal(torch.autograd.Function):
         ctx: Any, q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, lengths: tuple[int, ...], scale: float
     ) -> Tensor:
         y_NHK, tops_HN2 = torch.empty_like(q_NHK), q_NHK.new_empty(q_NHK.shape[1], q_NHK.shape[0], 2)
-        ctx.lengths, ctx.scale = lengths, scale
+        ctx.starts, ctx.scale = _starts(lengths), scale
         ctx.save_for_backward(q_NHK, k_NGK, v_NGK, y_NHK, tops_HN2)
-        alone("causal", _told(lengths, scale, q_NHK, k_NGK, v_NGK, y_NHK, tops_HN2))
+        alone("causal", _told(ctx.starts, scale, q_NHK, k_NGK, v_NGK, y_NHK, tops_HN2))
         return y_NHK
 
     @staticmethod
@@ -95,13 +95,14 @@ class _Causal(torch.autograd.Function):
         kept = q_NHK, k_NGK, v_NGK, *_ = ctx.saved_tensors
         slope_NHK = slope_NHK.contiguous()
         made = torch.empty_like(q_NHK), torch.zeros_like(k_NGK), torch.zeros_like(v_NGK)
-        alone("causal_back", _told(ctx.lengths, ctx.scale, *kept, slope_NHK, *made))
+        alone("causal_back", _told(ctx.starts, ctx.scale, *kept, slope_NHK, *made))
         return (*made, None, None)
 
 
-def _told(lengths: tuple[int, ...], scale: float, *tensors: Tensor) -> Causal:
+def _told(starts: Tensor, scale: float, *tensors: Tensor) -> Causal:
+    """What the kernels are told: right for as long as the caller keeps all these tensors."""
     q_NHK, k_NGK = tensors[:2]
     tokens, heads, width = q_NHK.shape
     pointers = [pointer(one) for one in tensors] + [None] * (9 - len(tensors))
-    sizes = len(lengths), tokens, heads, k_NGK.shape[1], width
-    return Causal(*pointers, pointer(_starts(lengths)), *sizes, scale)
+    sizes = len(starts) - 1, tokens, heads, k_NGK.shape[1], width
+    return Causal(*pointers, pointer(starts), *sizes, scale)
