@@ -46,6 +46,7 @@ GPT2 = Block(
 MPT = replace(GPT2, mixer=GroupedQuery(heads=6, kv_heads=6, head_dim=16, alibi=Alibi()), outside=LayerNorm(bias=False))
 TURNED = replace(LLAMA, mixer=replace(LLAMA.mixer, rope=Rope(width=12, interleaved=True)))
 POST = replace(LLAMA, before=None, outside=RMSNorm())
+SINKS = replace(GEMMA, mixer=replace(GEMMA.mixer, sinks=3))
 EXPERTS = replace(LLAMA, feed=Experts(expert=Gated(hidden=32), count=4, router=SoftmaxTopK(top_k=2)))
 LATENT = replace(LLAMA, mixer=Latent(heads=4, rank=32, head_dim=32, rope=Rope(width=16)))
 FAMILIES = {
@@ -57,6 +58,7 @@ FAMILIES = {
     "gated": (GATED, replace(GATED, mixer=replace(GATED.mixer, bias=True))),
     "turned": (TURNED, TURNED),
     "post": (POST, POST),
+    "sinks": (SINKS, GEMMA, replace(TURNED, mixer=replace(TURNED.mixer, window=4, sinks=1))),
     "experts": (LLAMA, EXPERTS, LLAMA),
     "latent": (LATENT, LLAMA),
 }

@@ -79,7 +79,7 @@ def law(
 
 
 @pytest.mark.parametrize("forms", [KERNELS, INT8], ids=["exact", "int8"])
-@pytest.mark.parametrize("family", ["llama", "gemma", "mpt", "post"])
+@pytest.mark.parametrize("family", ["llama", "gemma", "mpt", "post", "sinks"])
 def test_requests_together_are_each_as_alone_to_the_last_bit(family, forms):
     sequences = law(decoder(family), forms, 1)
     assert any(one.shared for one in sequences), "nothing was shared"
@@ -91,9 +91,10 @@ def test_so_they_are_where_torch_runs_a_part(family):
     law(decoder(family), KERNELS, 2)
 
 
-def test_those_who_were_preempted_go_on_as_if_nothing_had_been():
+@pytest.mark.parametrize("family", ["gemma", "sinks"])
+def test_those_who_were_preempted_go_on_as_if_nothing_had_been(family):
     limits = Limits(tokens=24, sequences=6, budget=13, page=4, slack=0)
-    sequences = law(decoder("gemma"), KERNELS, 3, limits)
+    sequences = law(decoder(family), KERNELS, 3, limits)
     assert any(one.preemptions for one in sequences), "nobody was preempted"
 
 
@@ -101,8 +102,8 @@ def test_those_who_were_preempted_go_on_as_if_nothing_had_been():
 def test_hundreds_of_requests_together_are_each_as_alone():
     """Over families, kept dtypes, page sizes, budgets and amounts of room."""
     draw, preempted, shared = random.Random(7), 0, 0
-    for turn in range(12):
-        family = ("llama", "gemma", "qwen", "mpt", "turned", "latent")[turn % 6]
+    for turn in range(14):
+        family = ("llama", "gemma", "qwen", "mpt", "turned", "latent", "sinks")[turn % 7]
         sizes = {"tokens": draw.choice((48, 96)), "budget": draw.choice((9, 17, 80)), "page": draw.choice((2, 5, 16))}
         limits = Limits(sequences=8, slack=0, **sizes)
         kept = draw.choice((None, torch.float32, torch.bfloat16))
@@ -157,7 +158,7 @@ def test_a_prompt_in_chunks_is_the_prompt_at_once():
 
 def test_passes_are_what_torch_computes(monkeypatch):
     """In float32 and without the rows that make orders equal, logits are torch's but for the order of sums."""
-    for family in ("llama", "gemma", "qwen", "gpt2", "experts", "latent"):
+    for family in ("llama", "gemma", "qwen", "gpt2", "experts", "latent", "sinks"):
         module, told = decoder(family), []
         for forms in (EXACT, KERNELS):
             engine = Engine(module, limits=LIMITS, forms=forms, kept=torch.float32)
@@ -209,9 +210,10 @@ def test_the_next_token_is_of_the_new_weights():
         assert found == told[-1] and found not in told[:-1]
 
 
-def test_what_is_no_number_in_others_pages_reaches_nobody():
+@pytest.mark.parametrize("family", ["gemma", "sinks"])
+def test_what_is_no_number_in_others_pages_reaches_nobody(family):
     """Pages that a window has left behind are another's, who may write NaN there: they are not read."""
-    engine = Engine(decoder("gemma"), limits=LIMITS, forms=KERNELS)
+    engine = Engine(decoder(family), limits=LIMITS, forms=KERNELS)
     request, tables = Request(prompt=(1, 2, 3, 9), decoding=Decoding(max_tokens=25)), engine.scheduler.tables
     expected, gone = engine.answer([request])[0].answer, 0
     engine.refresh()

@@ -26,6 +26,7 @@ def names(family, formats=("q4_1",), **told):
 def test_a_llama_is_one_list():
     assert names("llama") == ("embed", *LLAMA, *LLAMA, "norm", "product")
     assert names("gemma") == ("embed", *GEMMA, *GEMMA, "norm", "product")
+    assert names("sinks") == ("embed", *GEMMA, *GEMMA, *LLAMA, "norm", "product")
 
 
 @pytest.mark.skipif(kernels().library is None, reason="no kernels")

@@ -90,7 +90,7 @@ def test_every_format_and_a_mixture(formats, tied):
     pair.close(list(range(16)), 16)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gemma", "gpt2", "sinks"])
 def test_int8_activations_are_those_of_the_products_alone(family):
     """Against torch with int8 products: the same groups are rounded, so that only near ties differ."""
     pair = Pair(decoder(family), INT8, INT8)
@@ -105,7 +105,7 @@ def test_int8_activations_are_those_of_the_products_alone(family):
         assert not torch.equal(found, right)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma", "latent"])
+@pytest.mark.parametrize("family", ["llama", "gemma", "latent", "sinks"])
 def test_a_prompt_goes_piece_by_piece(family):
     """Of any length: 64, 32, and at most 16 tokens at a time, logits behind the last alone."""
     for length in (17, 33, 64, 101):
@@ -121,7 +121,7 @@ def test_guesses_are_taken_back():
     pair.close([9, 8], 2)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma"])
+@pytest.mark.parametrize("family", ["llama", "gemma", "sinks"])
 def test_buffers_that_grow_and_windows_that_roll(family, monkeypatch):
     """The cache's buffers move, and tables of positions are made anew."""
     monkeypatch.setattr(kernel_turns, "BLOCK", 9)
@@ -148,7 +148,7 @@ def test_another_cache_and_other_weights():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8], ids=str)
-@pytest.mark.parametrize("family", ["llama", "gemma"])
+@pytest.mark.parametrize("family", ["llama", "gemma", "sinks"])
 def test_keys_and_values_kept_in_fewer_bits(family, dtype):
     """The cache that torch wrote the prompt into is read and written where it lies, and read by torch again."""
     module = decoder(family)
@@ -215,9 +215,10 @@ def test_a_continuation_runs_on_kernels_and_keeps_half():
     torch.testing.assert_close(wide.feed([3]), theirs.feed([3]), **CLOSE)
 
 
-def test_torch_reads_a_long_prompt_where_bfloat16_pays(monkeypatch):
+@pytest.mark.parametrize("family", ["llama", "sinks"])
+def test_torch_reads_a_long_prompt_where_bfloat16_pays(family, monkeypatch):
     """And kernels go on behind it, over the same keys and values."""
-    module, many = decoder("llama"), 20
+    module, many = decoder(family), 20
     forms = replace(KERNELS, narrow=lambda rows, formats: torch.bfloat16 if rows >= many else None)
     told = {"dtype": torch.float32, "device": torch.device("cpu")}
     ours, theirs = Continuation(module, forms, **told), Continuation(module, EXACT, **told)

@@ -17,11 +17,18 @@ from cutaway.nn.attention.latent import Latent
 from cutaway.ops.cpu.cache import KINDS, SCALE, Cache, Store
 
 Kept = Cache | LatentCache
+Rolling = tuple[int | None, int]
+"""What is kept of a text: its last tokens (None: all), and so many first ones anyway."""
 
 
 def room(mixer: Any) -> Kept:
     """Where kernels are told of a mixer's cache; lists point there."""
     return LatentCache() if isinstance(mixer.spec, Latent) else Cache()
+
+
+def rolling(mixer: Any) -> Rolling:
+    """What a mixer's streams keep: those of equal ones lie alike."""
+    return getattr(mixer.spec, "window", None), getattr(mixer.spec, "sinks", 0)
 
 
 def fits(spec: Any, first: Tensor) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from cutaway.nn.block import Norms
+from cutaway.nn.norms import LayerNormModule, RMSNormModule
 from cutaway.nn.quantised import Fan
 from cutaway.ops.cpu.list import Laid, Operations
 from cutaway.ops.cpu.norm import Norm
@@ -66,3 +67,11 @@ class Making(Protocol):
     def close(self, y_ND: Tensor, norms: Norms) -> None:
         """The same behind the last map: `y_ND` is what the part made."""
         ...
+
+
+def settings(norm: nn.Module) -> tuple[float, float, bool]:
+    """A norm's eps, its offset, and whether the mean is taken off."""
+    if isinstance(norm, RMSNormModule):
+        return norm.spec.eps, norm.spec.offset, False
+    assert isinstance(norm, LayerNormModule)
+    return norm.spec.eps, 0.0, True

@@ -85,8 +85,8 @@ class KernelPages:
                 wanted = [row - start for row in rows[first:last]]
                 told = context(stretches) if plan.wants_torch else None
                 plan.take(ids[here], positions[here], slots[here], wanted, self.multiple)
-                for window in plan.places:
-                    plan.see(window, positions[here])
+                for kept in plan.places:
+                    plan.see(kept, positions[here])
                 ctypes.memmove(plan.kept, self._kept, len(self._kept))
                 plan.run(self.module, count, logits_XV[first:], told)
                 for part, at, to in stretches:

@@ -1,7 +1,7 @@
 """A decoder's forward pass over a few tokens as a list of kernels, made from the module once for passes of every size.
 
-What no kernel does (a recurrent state, sinks) cuts the list: torch runs that part on the
-same residual, and the list goes on behind it. So a plan is a row of lists and calls.
+What no kernel does (a recurrent state) cuts the list: torch runs that part on the same residual, and the list goes on
+behind it. So a plan is a row of lists and calls.
 Whose token a row is, where its key goes and how far it sees stand in arrays that lists point to: rows of one text and
 of many are the same to them. How many rows there are is written into lists before each pass (infer/kernel_sizes.py).
 N tokens, flat · X of them whose logits are asked for · D model dim · F hidden dim · V vocabulary.
@@ -16,26 +16,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cutaway.infer import kernel_experts, kernel_latent, kernel_weights
+from cutaway.infer import kernel_experts, kernel_grouped, kernel_latent, kernel_weights
+from cutaway.infer.kernel_caches import Kept, Rolling, rolling
 from cutaway.infer.kernel_latent import LatentCache
+from cutaway.infer.kernel_making import settings
 from cutaway.infer.kernel_reach import lists_feed, rooms
 from cutaway.infer.kernel_sizes import MOST, Sizes, fill, ints
 from cutaway.infer.kernel_turns import Turns
 from cutaway.infer.kernel_weights import multiplies
 from cutaway.models.decoder import DecoderModel
-from cutaway.nn.attention.grouped import GroupedQueryAttention
 from cutaway.nn.block import BlockModule, Norms
 from cutaway.nn.context import Context
 from cutaway.nn.experts.mixture import ExpertsFeed
 from cutaway.nn.feedforward import GatedFeed
-from cutaway.nn.norms import LayerNormModule, RMSNormModule
 from cutaway.nn.quantised import Fan
-from cutaway.ops.cpu.attention import FEW, Attend, Parts, spans_for
-from cutaway.ops.cpu.cache import Cache
+from cutaway.ops.cpu.attention import FEW, Parts, spans_for
 from cutaway.ops.cpu.embed import FORMATS as LOOKED_UP
 from cutaway.ops.cpu.embed import Embed, number
 from cutaway.ops.cpu.gate import ACTIVATIONS, NOTHING, Gate
-from cutaway.ops.cpu.list import Activations, Laid, Operations, Output, Product, address, pointer
+from cutaway.ops.cpu.list import Laid, Operations, Output, Product, pointer
 from cutaway.ops.cpu.norm import Norm
 from cutaway.ops.cpu.rotate import Rotate
 
@@ -57,7 +56,8 @@ class Plan:
         self.dtype = next(kinds, torch.float32)  # what torch computes in
         self.segments: list[Operations | Call] = []
         self.weights: list[Weights] = []
-        self.places: dict[int | None, tuple[Tensor, Tensor]] = {}  # by window: each row's key, and where its keys end
+        # By what is kept of a text: each row's key, and where its keys end.
+        self.places: dict[Rolling, tuple[Tensor, Tensor]] = {}
         self._memory: dict[tuple[str, int], Any] = {}
         self.turns = Turns(length)
         self._copies: list[Tensor] = []  # of weights, where lists point to those
@@ -68,9 +68,7 @@ class Plan:
         self._embed()
         for layer, (block, cache) in enumerate(zip(module.blocks, caches, strict=True)):
             assert isinstance(block, BlockModule)
-            if isinstance(cache, LatentCache):
-                self._latent(block, cache)
-            elif cache is not None:
+            if cache is not None:
                 self._mixer(block, cache)
             else:
                 self._torch(layer, block.mixer, block.mixer_norms)
@@ -120,9 +118,9 @@ class Plan:
             fill(held, new, rows)
         fill(self.asked, asked, wanted)
 
-    def see(self, window: int | None, places: Sequence[int]) -> None:
-        """Which key of its slot each row's own is, for mixers of that window; it sees all up to it."""
-        held, ends = self.places[window]
+    def see(self, kept: Rolling, places: Sequence[int]) -> None:
+        """Which key of its slot each row's own is, for mixers that keep so much; it sees all up to it."""
+        held, ends = self.places[kept]
         fill(held, places, self.sizes.rows)
         fill(ends, [place + 1 for place in places], self.sizes.rows)
 
@@ -166,72 +164,20 @@ class Plan:
         if positions is not None:
             self.segments.append(lambda x_ND, context: x_ND + positions(context.positions_N))
 
-    def _mixer(self, block: BlockModule, cache: Cache) -> None:
+    def _mixer(self, block: BlockModule, cache: Kept) -> None:
         mixer: Any = block.mixer
-        spec, width = mixer.spec, mixer.spec.head_dim
-        maps = (mixer.query, mixer.key, mixer.value)
-        heads_NR = self.floats("heads", (spec.heads + 2 * spec.kv_heads) * width)
-        gate_NQ, gates = self.floats("gate of heads", spec.heads * width), [mixer.gate] if spec.gated else []
-        read = self.normed(block.mixer_norms, (*maps, *gates))
-        self.products(mixer.fan, maps, read, heads_NR)
-        for gate in gates:
-            self.product(gate, read, gate_NQ, add=False)
-        places, ends = self.seen(spec.window)
-        told = Rotate(x=heads_NR.data_ptr(), positions=self.positions.data_ptr(), row=heads_NR.shape[1])
-        told.cache, told.slots, told.places = address(cache), self.slots.data_ptr(), places.data_ptr()
-        told.count, told.heads, told.kv_heads = self.rows, spec.heads, spec.kv_heads
-        told.width = told.value_width = width
-        self._head_norms(mixer, told)
+        spec, seen = mixer.spec, self.seen(rolling(mixer))
+        told = Rotate(positions=self.positions.data_ptr(), slots=self.slots.data_ptr(), places=seen[0].data_ptr())
+        told.count = self.rows
         if spec.rope is not None:
-            cos_PW, sin_PW = self.turns.of(spec.rope)
-            told.cos, told.sin, told.turned = cos_PW.data_ptr(), sin_PW.data_ptr(), spec.rope.width
-            told.interleaved = spec.rope.interleaved
-        self.operations().append("rotate", told, cache)
-        laid = self.laid(spec.heads * width, (mixer.out,))
-        y_NQ = self.floats("heads before the gate", spec.heads * width) if gates else None
-        self._attend(mixer, cache, heads_NR, (places, ends), laid if y_NQ is None else y_NQ)
-        if y_NQ is not None:
-            gated = Gate(*map(pointer, (gate_NQ, y_NQ, None)), laid.structure, *gate_NQ.stride()[:1] * 2)
-            gated.count, gated.width, gated.activation = self.rows, gate_NQ.shape[1], ACTIVATIONS.index("sigmoid")
-            self.operations().append("gate", gated)
-        self.finish(mixer.out, laid, block.mixer_norms)
-
-    def _latent(self, block: BlockModule, cache: LatentCache) -> None:
-        mixer: Any = block.mixer
-        spec, seen = mixer.spec, self.seen(None)
-        cos_PW, sin_PW = self.turns.of(spec.rope)
-        told = Rotate(positions=self.positions.data_ptr(), cos=cos_PW.data_ptr(), sin=sin_PW.data_ptr())
-        told.slots, told.places, told.count = self.slots.data_ptr(), seen[0].data_ptr(), self.rows
-        told.turned, told.interleaved = spec.rope.width, spec.rope.interleaved
-        parts = self.parts(spec.heads, spec.rank)
-        kernel_latent.add(self, mixer, block.mixer_norms, cache, told, seen, parts)
-
-    def _attend(
-        self, mixer: Any, cache: Cache, heads_NR: Tensor, seen: tuple[Tensor, Tensor], into: Laid | Tensor
-    ) -> None:
-        spec, slopes = mixer.spec, None
-        parts = self.parts(spec.heads, spec.head_dim)
-        if spec.alibi is not None:
-            slopes = torch.tensor(spec.alibi.slopes(spec.heads))
-        told = Attend(
-            *(heads_NR.data_ptr(), address(cache)),
-            *map(pointer, (self.slots, *seen, slopes, parts.sums, parts.tops)),
-            *((None, into.structure) if isinstance(into, Laid) else (into.data_ptr(), Activations())),
-            *(heads_NR.shape[1], self.rows, spec.heads, spec.window or 0, 0, parts.spans),
-            *(mixer.scale, spec.softcap or 0.0),
-        )
-        for name in ("attend", "attend_join"):
-            self.operations().append(name, told, slopes, parts, seen)
-
-    def _head_norms(self, mixer: GroupedQueryAttention, told: Rotate) -> None:
-        if mixer.query_norm is None or mixer.key_norm is None:
-            return
-        told.query_weight = self.held(mixer.query_norm, "weight").data_ptr()
-        told.key_weight = self.held(mixer.key_norm, "weight").data_ptr()
-        told.eps, told.offset, told.centred = _norm_told(mixer.query_norm)
-        if getattr(mixer.query_norm, "bias", None) is not None:
-            told.query_bias = self.held(mixer.query_norm, "bias").data_ptr()
-            told.key_bias = self.held(mixer.key_norm, "bias").data_ptr()
+            told.cos, told.sin = map(pointer, self.turns.of(spec.rope))
+            told.turned, told.interleaved = spec.rope.width, spec.rope.interleaved
+        if isinstance(cache, LatentCache):
+            parts = self.parts(spec.heads, spec.rank)
+            kernel_latent.add(self, mixer, block.mixer_norms, cache, told, seen, parts)
+        else:
+            parts = self.parts(spec.heads, spec.head_dim)
+            kernel_grouped.add(self, mixer, block.mixer_norms, cache, told, seen, parts)
 
     def _feed(self, block: BlockModule) -> None:
         feed: Any = block.feed
@@ -300,7 +246,7 @@ class Plan:
         told.weight = self.held(norm, "weight").data_ptr()
         if getattr(norm, "bias", None) is not None:
             told.bias = self.held(norm, "bias").data_ptr()
-        told.eps, told.offset, told.centred = _norm_told(norm)
+        told.eps, told.offset, told.centred = settings(norm)
         told.inner, told.width = 1, width or self.x_ND.shape[1]
         told.x_outer, told.y_outer = told.x_outer or told.width, told.y_outer or told.width
         return told
@@ -385,15 +331,7 @@ class Plan:
             self._memory[key] = Parts(1, max(MOST, FEW * spans_for(1, self.length)), heads, width)
         return self._memory[key]
 
-    def seen(self, window: int | None) -> tuple[Tensor, Tensor]:
-        if window not in self.places:
-            self.places[window] = (torch.zeros_like(self.slots), torch.zeros_like(self.slots))
-        return self.places[window]
-
-
-def _norm_told(norm: nn.Module) -> tuple[float, float, bool]:
-    """eps, offset, and whether the mean is taken off."""
-    if isinstance(norm, RMSNormModule):
-        return norm.spec.eps, norm.spec.offset, False
-    assert isinstance(norm, LayerNormModule)
-    return norm.spec.eps, 0.0, True
+    def seen(self, kept: Rolling) -> tuple[Tensor, Tensor]:
+        if kept not in self.places:
+            self.places[kept] = (torch.zeros_like(self.slots), torch.zeros_like(self.slots))
+        return self.places[kept]

@@ -10,20 +10,17 @@ from dataclasses import replace
 
 from torch import nn
 
-from cutaway.infer import kernel_caches, kernel_experts, kernel_latent, kernel_weights
+from cutaway.infer import kernel_caches, kernel_experts, kernel_grouped, kernel_latent, kernel_weights
 from cutaway.infer.kernel_caches import Kept
 from cutaway.infer.kernel_weights import multiplies
 from cutaway.models.decoder import DecoderModel
-from cutaway.nn.attention.grouped import GroupedQueryAttention
 from cutaway.nn.attention.latent import LatentAttention
 from cutaway.nn.block import BlockModule
 from cutaway.nn.embedding import Embedding
 from cutaway.nn.experts.mixture import ExpertsFeed
 from cutaway.nn.feedforward import GatedFeed, PlainFeed
 from cutaway.nn.quantised import QuantisedEmbedding
-from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.ops.cpu.build import library
-from cutaway.ops.cpu.cache import LANES, WIDEST
 from cutaway.ops.cpu.gate import ACTIVATIONS
 from cutaway.ops.cpu.multiply import multiply_kernels, multiply_kernels_int8
 from cutaway.ops.forms import FAST, Forms
@@ -33,17 +30,7 @@ def lists_mixer(mixer: nn.Module) -> bool:
     """Whether kernels do all that a mixer does."""
     if type(mixer) is LatentAttention:
         return kernel_latent.lists(mixer)
-    if type(mixer) is not GroupedQueryAttention:
-        return False
-    spec = mixer.spec
-    turns = spec.rope is None or not isinstance(spec.rope.scaling, DynamicNtk)
-    fits = spec.head_dim % LANES == 0 and spec.head_dim <= WIDEST
-    return (
-        turns
-        and fits
-        and not spec.sinks
-        and multiplies((mixer.query, mixer.key, mixer.value, mixer.out, *([] if mixer.gate is None else [mixer.gate])))
-    )
+    return kernel_grouped.lists(mixer)
 
 
 def lists_feed(feed: nn.Module) -> bool:

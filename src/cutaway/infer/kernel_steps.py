@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.infer.kernel_caches import Kept, fits, tell
+from cutaway.infer.kernel_caches import Kept, Rolling, fits, rolling, tell
 from cutaway.infer.kernel_plan import Plan
 from cutaway.infer.kernel_reach import asked, rooms
 from cutaway.infer.kernel_shelf import Shelf
@@ -44,7 +44,7 @@ class KernelSteps:
         self._cache: ContiguousCache | None = None
         # Of each layer whose mixer kernels do: what they are told of its cache, and whose rows that are.
         self._kept, self._told = rooms(module)
-        self._held: list[tuple[Rows, Rows, Kept, int | None]] = []
+        self._held: list[tuple[Rows, Rows, Kept, Rolling]] = []
         self._stores: dict[int, tuple[Tensor, Tensor]] = {}
 
     @classmethod
@@ -90,14 +90,14 @@ class KernelSteps:
         start = cache.lengths[0]
         told = context(count) if plan.wants_torch else None
         plan.take(ids, range(start, start + count), (0,) * count, wanted, self.multiple)
-        for window, begin in self._extend(count).items():
-            plan.see(window, range(begin, begin + count))
+        for kept, begin in self._extend(count).items():
+            plan.see(kept, range(begin, begin + count))
         ctypes.memmove(plan.kept, self._kept, len(self._kept))
         plan.run(self.module, count, out_XV, told)
         cache.advance((count,))
 
     def _bind(self, cache: ContiguousCache) -> bool:
-        """Finds the rows of each layer that kernels write; False where they are not plain ones."""
+        """Finds the rows of each layer that kernels write; False where they are kept as kernels do not read."""
         self._held, self._stores = [], {}
         for layer, told in enumerate(self._told):
             if told is None:
@@ -106,16 +106,16 @@ class KernelSteps:
             spec = block.mixer.spec
             first, second = (stream.name for stream in spec.streams(self.module.spec.dim))
             keys, values = cache.rows(layer, first)[0], cache.rows(layer, second)[0]
-            if not isinstance(keys, Rows) or not isinstance(values, Rows) or not fits(spec, keys.buffer):
+            if not fits(spec, keys.buffer):
                 return False
-            self._held.append((keys, values, told, getattr(spec, "window", None)))
+            self._held.append((keys, values, told, rolling(block.mixer)))
         return True
 
-    def _extend(self, count: int) -> dict[int | None, int]:
-        """Makes room for the pass's rows in every layer; returns where they begin, by window."""
-        begins: dict[int | None, int] = {}
-        for index, (keys, values, told, window) in enumerate(self._held):
-            begins[window] = keys.extend(count)
+    def _extend(self, count: int) -> dict[Rolling, int]:
+        """Makes room for the pass's rows in every layer; returns where they begin, by what is kept."""
+        begins: dict[Rolling, int] = {}
+        for index, (keys, values, told, kept) in enumerate(self._held):
+            begins[kept] = keys.extend(count)
             values.extend(count)
             known = self._stores.get(index)
             if known is None or known[0] is not keys.buffer or known[1] is not values.buffer:

@@ -9,7 +9,14 @@ from cutaway.base.errors import BadInput
 from cutaway.nn.narrow_cache import decode, encode
 from cutaway.ops import rope
 from cutaway.ops.cpu.cache import Store
-from cutaway.ops.cpu.rotate import HeadNorm, Heads, rotate_kernel, rotate_readable
+from cutaway.ops.cpu.rotate import (
+    HeadNorm,
+    Heads,
+    clamped_kernel,
+    clamped_readable,
+    rotate_kernel,
+    rotate_readable,
+)
 
 CLOSE = {"rtol": 3e-6, "atol": 3e-6}  # fp32 products and sums in another order
 
@@ -35,6 +42,22 @@ def test_turned_and_normed_as_the_equations_say(kernels, interleaved, heads, kv_
         right = rotate_readable(x, shape, told, interleaved=interleaved, norm=norm)
         torch.testing.assert_close(found, right, **CLOSE)
     assert torch.equal(rotate_kernel(x, shape), x)  # nothing asked for, nothing done
+
+
+@pytest.mark.parametrize("interleaved", [False, True], ids=["halves", "neighbours"])
+@pytest.mark.parametrize("most", [0, 3, 9])
+@pytest.mark.parametrize("turned", [32, 6])
+def test_queries_that_look_at_sinks_turn_no_further(kernels, interleaved, most, turned):
+    """And those that look at the window turn as ever."""
+    shape = Heads(heads=4, kv_heads=2, width=32, value_width=32)
+    x, told = torch.randn(7, shape.row), tables(torch.arange(7), turned, interleaved)
+    for norm in (None, head_norm(32, True)):
+        found = clamped_kernel(x, shape, told, most, interleaved=interleaved, norm=norm)
+        near = rotate_kernel(x, shape, told, interleaved=interleaved, norm=norm)[:, :128].unflatten(-1, (4, 32))
+        right = clamped_readable(x, shape, told, most, interleaved=interleaved, norm=norm)
+        torch.testing.assert_close(found, right, **CLOSE)
+        assert torch.equal(found[: most + 1], near[: most + 1])
+        assert all(not torch.equal(*pair) for pair in zip(found[most + 1 :], near[most + 1 :], strict=True))
 
 
 def empty(dtype, paged, rows, kv_heads, width, value_width):

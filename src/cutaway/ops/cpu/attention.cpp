@@ -36,7 +36,7 @@ struct Attend {  // the same fields, in the same order, as `Attend` in attention
     int64_t q_row;
     int32_t count, heads;
     int32_t window;        // keys less than so far from the row's own are seen; 0: all
-    int32_t sinks;         // and so many first ones anyway
+    int32_t sinks;         // and under one so many first ones anyway, seen from the place sinks + window - 1 at most
     int32_t spans;         // that there is room for, at least those of the longest row; 1: each thread joins its own
     float scale, softcap;  // softcap 0: none
     const float *far;      // [count][q_row]: queries that look at the sinks, where these are others; or null
@@ -156,8 +156,10 @@ static void score_sinks(const Attend &a, const Keys &keys, const float *const *q
 // What a query of `row` does not see gets minus infinity, and so does the filling; ALiBi takes off its distances.
 static void hide(const Attend &a, const Keys &keys, int row, float slope, float *scores) {
     for (int i = keys.count; i % LANES; i++) scores[i] = -INFINITY;
+    const int place = a.places[row], sinks = a.window ? a.sinks - keys.start : 0, last = a.sinks + a.window - 1;
     if (slope != 0)
-        for (int i = 0; i < keys.count; i++) scores[i] -= slope * std::abs(a.places[row] - (keys.start + i));
+        for (int i = 0; i < keys.count; i++)
+            scores[i] -= slope * std::abs((i < sinks && place > last ? last : place) - (keys.start + i));
     if (all_seen(a, row, keys.start, keys.count)) return;
     for (int i = 0; i < keys.count; i++)
         if (!seen(a, row, keys.start + i)) scores[i] = -INFINITY;

@@ -2,8 +2,9 @@
 
     score_s = cap(scale q k_s) - slope |place - s|,   y = sum_s softmax(score)_s v_s
 Equations and papers: ops/attend.py, nn/alibi.py. Key s of a row's slot is seen where s < end, and where a window is set
-only if |place - s| < window or s < sinks; `place` is the row's own key. Spans of keys are shared out among the threads;
-the result does not depend on how many there are.
+only if |place - s| < window or s < sinks; `place` is the row's own key. Who looks at sinks stands at `sinks` + `window`
+- 1 at most (nn/attention/sinks.py): ALiBi counts from there, and turned queries are others (`far`). Spans of keys are
+shared out among the threads; the result does not depend on how many there are.
 N rows · H query head · G kv head · K head dim · V value dim.   Read next: ops/cpu/attention.cpp, ops/cpu/cache.py
 """
 
@@ -79,6 +80,8 @@ def attend_readable(
         seen_S = torch.ones(end, dtype=torch.bool)
         if window is not None:
             seen_S = (away_S < window) | (torch.arange(end) < sinks)
+            near_S = torch.arange(end) >= sinks
+            away_S = away_S.where(near_S, (min(place, sinks + window - 1) - torch.arange(end)).abs())
         bias = None if slopes_H is None else -slopes_H[:, None, None] * away_S
         if rows.far_NHK is not None:
             sink_S1K = (torch.arange(end) < sinks)[:, None, None]

@@ -2,7 +2,8 @@
 //
 //     q, k:  unit scale (QK-norm), then each pair of numbers (a, b) -> (a cos - b sin, b cos + a sin)
 //     k, v:  written to the cache as fp32, fp16, bf16, or int8 with a scale for each head: byte = round(x / scale)
-// All three are optional, so that one kernel serves models with and without each. A row of `x` is what one token's
+// All three are optional, so that one kernel serves models with and without each. A query under sinks turns twice: also
+// by the place from which it looks at the first tokens (nn/attention/sinks.py). A row of `x` is what one token's
 // projection gave: query heads, key heads, value heads, side by side. The torch sibling is `rotate_readable` in rotate.py;
 // the tables are those of ops/rope.py: as wide as what turns, the sine with its sign.
 // Read next: cache.h, attention.cpp
@@ -11,7 +12,6 @@
 
 #include "cache.h"
 #include "export.h"
-#include "turn.h"
 
 struct Rotate {  // the same fields, in the same order, as `Rotate` in rotate.py
     float *x;                    // [count][row]; queries and keys are changed in place
@@ -25,7 +25,8 @@ struct Rotate {  // the same fields, in the same order, as `Rotate` in rotate.py
     int32_t count, heads, kv_heads, width, turned, value_width;
     int32_t interleaved, centred;
     float eps, offset;
-    int32_t most;                // no position beyond this one turns further; 0: none
+    float *far;                  // [count][row]: queries once more, where they turn no further than `most`; or null
+    int32_t most;
 };
 
 // One head's unit scale, by the equations of norm.cpp.
@@ -42,6 +43,28 @@ static void to_unit(const Rotate &r, float *x, const float *weight, const float 
     for (int k = 0; k < r.width; k += LANES) {
         const Floats y = (load(x + k) - same(middle)) * same(scale) * (load(weight + k) + same(r.offset));
         store(x + k, bias ? y + load(bias + k) : y);
+    }
+}
+
+// y = x cos + swap(x) sin, where swap exchanges the two of each pair. Halves far apart ("half-split") are vectors of
+// their own; neighbours ("interleaved") would need shuffles, and are so few that they go one by one.
+static void turn(float *x, const float *cos, const float *sin, int turned, bool interleaved) {
+    const int half = turned / 2;
+    if (interleaved) {
+        for (int k = 0; k < turned; k += 2) {
+            const float a = x[k], b = x[k + 1];
+            x[k] = a * cos[k] + b * sin[k];
+            x[k + 1] = b * cos[k + 1] + a * sin[k + 1];
+        }
+        return;
+    }
+    for (int k = 0; k < half; k += LANES) {
+        const int lanes = half - k < LANES ? half - k : LANES;
+        const Floats a = load_some(x + k, lanes), b = load_some(x + half + k, lanes);
+        const Floats first = multiply_add(b, load_some(sin + k, lanes), a * load_some(cos + k, lanes));
+        const Floats second = multiply_add(a, load_some(sin + half + k, lanes), b * load_some(cos + half + k, lanes));
+        store_some(x + k, first, lanes);
+        store_some(x + half + k, second, lanes);
     }
 }
 
@@ -93,8 +116,13 @@ EXPORT void rotate(const Rotate *given, int thread, int threads) {
         const bool is_key = head >= r.heads;
         const float *weight = is_key ? r.key_weight : r.query_weight;
         if (weight) to_unit(r, x, weight, is_key ? r.key_bias : r.query_bias);
-        int64_t position = r.positions ? r.positions[token] : token;
-        if (r.most && position > r.most) position = r.most;
+        const int64_t position = r.positions ? r.positions[token] : token;
+        if (r.far && !is_key) {
+            float *far = r.far + (x - r.x);
+            const int64_t place = position < r.most ? position : r.most;
+            std::memcpy(far, x, r.width * sizeof(float));
+            turn(far, r.cos + place * r.turned, r.sin + place * r.turned, r.turned, r.interleaved);
+        }
         if (r.cos) turn(x, r.cos + position * r.turned, r.sin + position * r.turned, r.turned, r.interleaved);
         if (is_key && r.cache) keep_head(r, x, token, head - r.heads, true);
     }

@@ -32,6 +32,7 @@ class Rotate(Structure):
         *((name, c_int32) for name in ("interleaved", "centred")),
         ("eps", c_float),
         ("offset", c_float),
+        ("far", c_void_p),
         ("most", c_int32),
     )
 
@@ -96,6 +97,22 @@ def rotate_readable(
     return torch.cat((q_NHK.flatten(1), k_NGK.flatten(1), v), -1)
 
 
+def clamped_readable(
+    x_NR: Tensor,
+    heads: Heads,
+    tables: tuple[Tensor, Tensor],
+    most: int,
+    *,
+    interleaved: bool = False,
+    norm: HeadNorm | None = None,
+) -> Tensor:
+    """x (N, R) -> queries (N, H, K) alone, normed, and turned as those who look at sinks are: row n by row min(n, most)
+    of the tables (N, 1, W)."""
+    cos, sin = (table[torch.arange(len(x_NR)).clamp(max=most)] for table in tables)
+    turned_NR = rotate_readable(x_NR, heads, (cos, sin), interleaved=interleaved, norm=norm)
+    return turned_NR[:, : heads.heads * heads.width].unflatten(-1, (heads.heads, heads.width))
+
+
 def rotate_kernel(
     x_NR: Tensor,
     heads: Heads,
@@ -109,19 +126,45 @@ def rotate_kernel(
 ) -> Tensor:
     """The same by the kernel, in float32. Raises NoKernels where there are none."""
     x_NR = floats(x_NR).clone()
-    cos, sin = (None, None) if tables is None else map(floats, tables)
     cache = None if store is None else store.structure()
     slots_N, places_N = (None if one is None else whole(one) for one in (slots_N, places_N))
-    norms = [None] * 4
+    told, _kept = _told(x_NR, heads, tables, interleaved, norm)
+    told.cache = None if cache is None else address(cache)
+    told.slots, told.places = pointer(slots_N), pointer(places_N)
+    alone("rotate", told)
+    return x_NR
+
+
+def clamped_kernel(
+    x_NR: Tensor,
+    heads: Heads,
+    tables: tuple[Tensor, Tensor],
+    most: int,
+    *,
+    interleaved: bool = False,
+    norm: HeadNorm | None = None,
+) -> Tensor:
+    """The same by the kernel, in float32. Raises NoKernels where there are none."""
+    x_NR = floats(x_NR).clone()
+    far_NR = torch.empty_like(x_NR)
+    told, _kept = _told(x_NR, heads, tables, interleaved, norm)
+    told.far, told.most = far_NR.data_ptr(), most
+    alone("rotate", told)
+    return far_NR[:, : heads.heads * heads.width].unflatten(-1, (heads.heads, heads.width))
+
+
+def _told(
+    x_NR: Tensor, heads: Heads, tables: tuple[Tensor, Tensor] | None, interleaved: bool, norm: HeadNorm | None
+) -> tuple[Rotate, list[Tensor | None]]:
+    """What the kernel is told, and the tensors that it points to."""
+    cos, sin = (None, None) if tables is None else map(floats, tables)
+    norms: list[Tensor | None] = [None] * 4
     if norm is not None:
         norms = [None if one is None else floats(one) for one in (norm.query, norm.key, norm.query_bias, norm.key_bias)]
     told = Rotate(
-        *map(pointer, (x_NR, cos, sin, None, *norms)),
-        None if cache is None else address(cache),
-        *map(pointer, (slots_N, places_N)),
+        *map(pointer, (x_NR, cos, sin, None, *norms, None, None, None)),
         *(x_NR.stride(0), len(x_NR), heads.heads, heads.kv_heads, heads.width),
         *(0 if cos is None else cos.shape[-1], heads.value_width, interleaved, norm is not None and norm.centred),
         *(0.0 if norm is None else norm.eps, 0.0 if norm is None else norm.offset),
     )
-    alone("rotate", told)
-    return x_NR
+    return told, [cos, sin, *norms]
