@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -69,6 +70,24 @@ def test_a_plan_that_is_lent_is_nobody_elses_and_what_failed_is_thrown_away():
     with pytest.raises(KeyboardInterrupt), shelf.lent(module, 3):
         raise KeyboardInterrupt
     assert len(shelf.idle) == 1 and Shelf.of(module, int8=True) is shelf and Shelf.of(module, int8=False) is not shelf
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same parts", "new parts"])
+def test_a_plan_that_is_lent_while_another_asks_for_the_shelf_stays_lent(monkeypatch, same):
+    """A thread takes it while another looks at its parts: two that ran one plan would write into each other's texts."""
+    module, lent = decoder("llama"), ExitStack()
+    shelf = Shelf.of(module, int8=False)
+    with shelf.lent(module, 1) as plan:
+        pass
+
+    def meanwhile(made_of, parts):
+        assert lent.enter_context(shelf.lent(module, 1)) is plan
+        return same
+
+    monkeypatch.setattr(kernel_shelf, "_same", meanwhile)
+    Shelf.of(module, int8=False)
+    with lent, shelf.lent(module, 1) as other:
+        assert other is not plan
 
 
 def test_other_weights_other_parts_and_longer_texts_have_another_plan(monkeypatch):

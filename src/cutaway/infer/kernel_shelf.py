@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
@@ -38,7 +38,10 @@ class Shelf:
         with _making:
             shelf = _shelves.setdefault(module, {}).setdefault(int8, cls(int8=int8))
         parts = tuple(module.modules())[1:]
-        shelf.idle[:] = [plan for plan in list(shelf.idle) if _same(plan.made_of, parts)]
+        for plan in list(shelf.idle):
+            if not _same(plan.made_of, parts):
+                with suppress(ValueError):  # somebody took it meanwhile
+                    shelf.idle.remove(plan)
         return shelf
 
     @contextmanager
