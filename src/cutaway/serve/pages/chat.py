@@ -66,7 +66,7 @@ class Chat:
                 ui.label(self.speaker.name).classes("under q-ma-none")
             ui.space()
             self._button("add_comment", "new", self.clear)
-            ui.button(self.words["other"], on_click=self._translate).props("flat dense no-caps")
+            ui.button(self.words["other"], on_click=self._translate, color=None).props("flat dense no-caps")
             self._button("tune", "settings", drawer.toggle)
         with ui.element("main").classes("talk") as self.talk:
             self._greet()
@@ -79,7 +79,8 @@ class Chat:
 
     def _button(self, icon: str, word: str, press: Any) -> None:
         said = self.words[word]
-        ui.button(icon=icon, on_click=press).props(f'flat round dense aria-label="{said}"').tooltip(said)
+        look = f'flat round dense aria-label="{said}"'
+        ui.button(icon=icon, on_click=press, color=None).props(look).tooltip(said)
 
     def _settings(self, dark: ui.dark_mode) -> None:
         ui.html(f"<h2>{self.words['engine']}</h2>", sanitize=False)
