@@ -26,7 +26,7 @@ def attention(
         typer.Option(
             metavar="NAME[:NUMBER],...",
             help="Which: mha, gqa:KV-HEADS, mqa, mla:RANK, window:TOKENS, sinks:TOKENS, alibi, nsa:KV-HEADS, "
-            "block-sparse:TOKENS.",
+            "block-sparse:TOKENS, delta:KEY-HEADS.",
         ),
     ] = PARTS,
     contexts: Annotated[
