@@ -66,6 +66,17 @@ def test_atomic_says_so_when_nothing_was_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_written_is_told_by_the_name_that_was_asked_for(tmp_path):
+    path = tmp_path / "gone" / "file.html"
+    with pytest.raises(FileNotFoundError) as raised, atomic(path) as partial:
+        path.parent.rmdir()
+        partial.write_text("new", encoding="utf-8")
+    assert raised.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as raised, atomic(path):
+        (tmp_path / "another").read_text(encoding="utf-8")
+    assert raised.value.filename == str(tmp_path / "another")
+
+
 def test_atomic_takes_folders(tmp_path):
     path = tmp_path / "model"
     for name in ("first", "second"):

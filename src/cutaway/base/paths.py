@@ -39,7 +39,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
     The caller writes a file or makes a folder at the yielded path, which keeps the suffix of `path`. A file replaces a
     file in one step. A folder replaces a folder in two (no system swaps full folders at once), the old one kept until
-    the new one stands. Raises FileNotFoundError if the caller wrote nothing.
+    the new one stands. Raises FileNotFoundError if the caller wrote nothing. An OSError names `path`.
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,8 +51,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
             _replace_folder(partial, path, path.with_name(f".{path.name}-{token}.old"))
         else:
             partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         _remove(partial)
+        if isinstance(error, OSError) and str(error.filename) == str(partial):
+            error.filename = str(path)  # nobody asked for the temporary one
         raise
 
 
