@@ -97,6 +97,10 @@ def test_version(capsys):
         (["modls"], "error: No such command 'modls'. Did you mean 'models'? See: cutaway --help"),
         (["models", "--jsn"], "error: No such option: --jsn. Did you mean --json? See: cutaway models --help"),
         (["get"], "error: Missing argument 'NAME'. See: cutaway get --help"),
+        (
+            ["chat", "m", "--activations", "int4"],
+            "error: Invalid value for '--activations': 'int4' is not one of 'float', 'int8'. See: cutaway chat --help",
+        ),
         (["get", "a", "b"], "error: Got unexpected extra argument(s) (b). See: cutaway get --help"),
     ],
 )

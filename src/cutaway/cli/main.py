@@ -160,7 +160,7 @@ def _in_utf8(argument: str) -> str:
 
 def _usage(error: typer.TyperException) -> str:
     """One line out of typer's message: what is wrong, what was probably meant, where help is."""
-    message = error.format_message().strip()
+    message = error.format_message().strip().replace("Value error, ", "")  # which tells nothing
     options = getattr(error, "possibilities", None)
     if options:
         message = f"{error.message}. Did you mean {' or '.join(sorted(options))}?"
