@@ -55,6 +55,26 @@ def test_it_is_cut_back_copied_and_restored():
     assert short.read()[:, 0].tolist() == [0, 7, 8]
 
 
+def test_it_goes_back_as_far_as_all_that_is_seen_from_there_is_held():
+    rows = pinned(slack=4)
+    for row in range(30):
+        rows.append(numbers(row, 1))
+    refused = []
+    for end in range(31):
+        twin = rows.copy()
+        needed = {*range(min(2, end)), *range(max(0, end - 2), end)}
+        try:
+            twin.refuse_cut(end)
+        except CacheError:
+            refused.append(end)
+            continue
+        twin.cut(end)
+        twin.append(numbers(end, 1))
+        twin.check()
+        assert twin.read()[:, 0].tolist() == sorted(needed | {end})
+    assert refused == list(range(2 + rows.dropped + 2)) and rows.dropped > 5
+
+
 def test_first_rows_stay_where_they_are_and_the_others_behind_them():
     """As kernels read them: a first row at its own place, each of the last at one less than the row behind it."""
     rows = pinned(slack=0)

@@ -53,9 +53,8 @@ class Rows:
             self._make_room(new)
         start = self.count
         self.count += new
-        # With `last` rows for the newest, the oldest of the new ones that roll sees last - 1 older ones.
-        rolling = min(new, self.count - self._staying)
-        self.visible = self.count if self.last is None else self._latest(self.last - 1 + rolling)
+        # With `last` rows for the newest, the oldest of the new ones sees last - 1 older ones.
+        self.visible = self.count if self.last is None else self._latest(self.last - 1 + new)
         return start
 
     def read(self) -> Tensor:

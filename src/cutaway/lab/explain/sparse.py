@@ -101,7 +101,7 @@ SINKS = Explanation(
         "Weights have to add up to one, so a head that looks for nothing must put them somewhere; models learn to put "
         "them on the first tokens. A window that drops those tokens takes away the place where nothing goes, and the "
         "model breaks. Keeping the first four beside the window mends it, without training. Positions are places in "
-        "the rolling cache, so a text without end never leaves the positions that the model knows. What lies between "
+        "the rolling cache, so a text without end never leaves the distances that the model knows. What lies between "
         "sinks and window is forgotten: the model can go on for ever, but does not remember more."
     ),
     equation="seen by t:  s < k  or  t - s < w;    a query stands at min(t, k + w - 1)",
