@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.infer.quantising import decoder
 from tests.infer.test_engine import requests, together
+from tests.infer.test_kernel_steps import Own
 
 from cutaway.infer import kernel_pages, kernel_sizes, kernel_steps
 from cutaway.infer.continuation import Continuation
@@ -111,6 +112,22 @@ def test_hundreds_of_requests_together_are_each_as_alone():
         preempted += sum(one.preemptions for one in sequences)
         shared += sum(one.shared > 0 for one in sequences)
     assert preempted > 20 and shared > 40
+
+
+def test_parts_that_are_replaced_while_an_engine_serves():
+    """Plans of the new parts tell of fewer layers' caches: pages are told in their order from then on."""
+    module = decoder("llama")
+    engine, mixer = Engine(module, limits=WIDE, forms=KERNELS), module.blocks[0].mixer
+    usual, own = mixer.out, Own(mixer.out.packed)
+    first = engine.submit(Request(prompt=(5, 17, 3, 80), decoding=Decoding(max_tokens=6)))
+    (expected,) = Engine(module, limits=WIDE, forms=KERNELS).answer([first.request])
+    assert engine.runner.steps is not None
+    for out in (usual, own, usual):
+        mixer.out = out
+        Engine(module, limits=WIDE, forms=KERNELS).answer([Request(prompt=(1,), decoding=Decoding(max_tokens=1))])
+        engine.step()
+        engine.step()
+    assert first.tokens == expected.tokens and engine.idle
 
 
 @pytest.mark.parametrize("forms", [KERNELS, INT8], ids=["exact", "int8"])

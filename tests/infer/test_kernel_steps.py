@@ -9,7 +9,7 @@ import torch
 from tests.infer.quantising import FAMILIES, decoder
 
 import cutaway
-from cutaway.base.errors import NotFound
+from cutaway.base.errors import BadInput, NotFound
 from cutaway.infer import kernel_reach, kernel_turns
 from cutaway.infer.continuation import Continuation
 from cutaway.infer.kernel_steps import KernelSteps
@@ -17,6 +17,7 @@ from cutaway.models.decoder import DecoderModel
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
 from cutaway.nn.narrow_cache import contiguous
+from cutaway.nn.quantised import QuantisedLinear
 from cutaway.ops.cpu.build import kernels
 from cutaway.ops.forms import NAMED, Forms
 from cutaway.weights.shelf import get
@@ -182,6 +183,33 @@ def test_what_it_does_not_take(monkeypatch):
     assert steps.takes(1, 1, ContiguousCache(streams))
     module.train()
     assert not steps.takes(1, 1, ContiguousCache(streams))
+
+
+class Own(QuantisedLinear):
+    """A reader's own map, which kernels leave to torch."""
+
+
+def test_parts_that_are_replaced_under_a_text_that_goes_on():
+    """Plans of the new parts tell of fewer layers' caches: those of the text are told in their order from then on."""
+    module = decoder("llama")
+    told = {"dtype": torch.float32, "device": torch.device("cpu")}
+    held, mixer = Continuation(module, KERNELS, **told), module.blocks[0].mixer
+    usual, own = mixer.out, Own(mixer.out.packed)
+    held.feed(PROMPT)
+    for token, out in ((4, own), (8, usual)):
+        mixer.out = out
+        fresh = Continuation(module, KERNELS, **told)
+        fresh.feed([*held.ids])
+        assert held.steps is not None and len(held.steps._kept) != len(fresh.steps._kept)
+        torch.testing.assert_close(held.feed([token]), fresh.feed([token]), **CLOSE)
+        assert len(held.steps._kept) == len(fresh.steps._kept)
+
+
+@pytest.mark.parametrize("id", [-1, 96])
+def test_no_token_outside_of_the_vocabulary_is_looked_up(id):
+    held = Continuation(decoder("llama"), KERNELS, dtype=torch.float32, device=torch.device("cpu"))
+    with pytest.raises(BadInput, match="outside the vocabulary of 96"):
+        held.feed([3, id])
 
 
 def test_a_form_of_the_readers_own_runs_as_it_is(monkeypatch):

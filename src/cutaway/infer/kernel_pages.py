@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cutaway.base.errors import CutawayError
 from cutaway.infer.kernel_caches import fits, tell
 from cutaway.infer.kernel_reach import rooms
-from cutaway.infer.kernel_shelf import Shelf
+from cutaway.infer.kernel_shelf import Shelf, alike, parts_of
 from cutaway.infer.kernel_sizes import MOST
 from cutaway.infer.kernel_steps import STEADY
 from cutaway.infer.paged import PagedCache
@@ -46,7 +47,7 @@ class KernelPages:
 
     def review(self) -> None:
         """The module's parts may have been replaced."""
-        self.shelf = Shelf.of(self.module, int8=self.int8)
+        self.shelf, self._parts = Shelf.of(self.module, int8=self.int8), parts_of(self.module)
         self._kept, places = rooms(self.module)
         # Of each sequence its row in the tables, and the lists that its pages stood in when it got there.
         self._slots: dict[int, tuple[int, list[list[int]]]] = {}
@@ -74,11 +75,15 @@ class KernelPages:
         rows = [asked[one] for one in order]
         owners = [part.sequence.number for part in parts]
         slots: list[int] = []
-        for part in parts:
-            slots += [self._slot(part, owners)] * part.count
         logits_XV = torch.empty(len(rows) + self.multiple - 1, self.module.spec.vocab)
         end = max(part.start + part.count for part in parts)
         with self.shelf.lent(self.module, end) as plan:
+            if not alike(plan, self._parts, self._kept):
+                self.review()
+                if not alike(plan, self._parts, self._kept):
+                    raise CutawayError("parts of the model were replaced while it ran")
+            for part in parts:
+                slots += [self._slot(part, owners)] * part.count
             for start, stretches in zip(range(0, len(ids), MOST), cut(parts, MOST), strict=True):
                 here, count = slice(start, start + MOST), sum(to - at for _, at, to in stretches)
                 first, last = bisect_left(rows, start), bisect_left(rows, start + count)

@@ -7,6 +7,7 @@ put elsewhere, or written to, is thrown away. Plans go when their module goes.  
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import weakref
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class Shelf:
         """The one that all users of a module share. Plans of parts that were replaced meanwhile are thrown away."""
         with _making:
             shelf = _shelves.setdefault(module, {}).setdefault(int8, cls(int8=int8))
-        parts = tuple(module.modules())[1:]
+        parts = parts_of(module)
         for plan in list(shelf.idle):
             if not _same(plan.made_of, parts):
                 with suppress(ValueError):  # somebody took it meanwhile
@@ -65,6 +66,17 @@ class Shelf:
         length = min(module.spec.length, LENGTH)
         with _making, _plainly():
             return Plan(module, int8=self.int8, length=length if end <= length else 2 * end)
+
+
+def parts_of(module: DecoderModel) -> tuple[torch.nn.Module, ...]:
+    """All that a plan is made of."""
+    return tuple(module.modules())[1:]
+
+
+def alike(plan: Plan, parts: tuple[torch.nn.Module, ...], kept: ctypes.Array) -> bool:
+    """Whether `kept`, what kernels are to be told of the caches of a module with these parts, is in the order of the
+    plan's own layers: no part was replaced in between."""
+    return plan.made_of == parts and len(plan.kept) == len(kept)
 
 
 @contextmanager

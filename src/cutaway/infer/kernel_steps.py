@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cutaway.base.errors import BadInput, CutawayError
 from cutaway.infer.kernel_caches import Kept, Rolling, fits, rolling, tell
 from cutaway.infer.kernel_plan import Plan
 from cutaway.infer.kernel_reach import asked, rooms
-from cutaway.infer.kernel_shelf import Shelf
+from cutaway.infer.kernel_shelf import Shelf, alike, parts_of
 from cutaway.infer.kernel_sizes import MOST
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.cache import ContiguousCache
@@ -39,11 +40,15 @@ class KernelSteps:
     not depend on how many come with it."""
 
     def __init__(self, module: DecoderModel, *, int8: bool, steady: bool = False):
-        self.module, self.multiple = module, STEADY if steady else 1
-        self.shelf = Shelf.of(module, int8=int8)
+        self.module, self.multiple, self.int8 = module, STEADY if steady else 1, int8
+        self.review()
+
+    def review(self) -> None:
+        """The module's parts may have been replaced."""
+        self.shelf, self._parts = Shelf.of(self.module, int8=self.int8), parts_of(self.module)
         self._cache: ContiguousCache | None = None
         # Of each layer whose mixer kernels do: what they are told of its cache, and whose rows that are.
-        self._kept, self._told = rooms(module)
+        self._kept, self._told = rooms(self.module)
         self._held: list[tuple[Rows, Rows, Kept, Rolling]] = []
         self._stores: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -73,8 +78,15 @@ class KernelSteps:
         was asked about. `context`: what torch is told where it runs a part of a pass of so many tokens."""
         cache, filling = self._cache, self.multiple - 1
         assert cache is not None
+        wrong = next((id for id in ids if not 0 <= id < self.module.spec.vocab), None)
+        if wrong is not None:  # kernels look it up unasked
+            raise BadInput(f"token id {wrong} is outside the vocabulary of {self.module.spec.vocab}", field="ids")
         logits_XV, done, first = torch.empty(last + filling, self.module.spec.vocab), 0, len(ids) - last
         with self.shelf.lent(self.module, cache.lengths[0] + len(ids)) as plan:
+            if not alike(plan, self._parts, self._kept):
+                self.review()
+                if not alike(plan, self._parts, self._kept) or not self._bound(cache):
+                    raise CutawayError("parts of the model were replaced by some that cannot go on with this text")
             for start in range(0, len(ids), MOST):
                 piece = ids[start : start + MOST]
                 wanted = range(max(0, first - start), len(piece))
