@@ -137,6 +137,22 @@ def test_a_row_gets_the_same_alone_and_in_any_company(kernels):
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8], ids=str)
+@pytest.mark.parametrize(("heads", "kv_heads", "width", "more"), [(9, 3, 64, None), (4, 4, 32, None), (16, 1, 96, 32)])
+def test_many_rows_of_a_prompt_are_each_as_alone(kernels, dtype, heads, kv_heads, width, more):
+    """Bit for bit, though keys and values are copied for many: rows 150 to 299 of one sequence, a window or none."""
+    torch.manual_seed(heads)
+    store = stored(dtype, 620, kv_heads, width, width, [0, 301], more=more)
+    q, places = numbers(151, heads, store.key_width), torch.tensor([*range(150, 300), 3])
+    rows = Rows(slots=torch.tensor([0] * 150 + [1]), places=places)
+    for rules in ({}, {"window": 90, "sinks": 3, "softcap": 4.0}):
+        together = attend_kernel(q, store, rows, scale=0.2, **rules)
+        torch.testing.assert_close(together, attend_readable(q, store, rows, scale=0.2, **rules), **CLOSE)
+        for row in (0, 1, 63, 64, 106, 149, 150):
+            one = Rows(slots=rows.slots[row : row + 1], places=places[row : row + 1])
+            assert torch.equal(attend_kernel(q[row : row + 1], store, one, scale=0.2, **rules)[0], together[row]), row
+
+
 @pytest.mark.parametrize("kv_heads", [1, 3])
 def test_into_the_layout_of_a_matmul(kernels, kv_heads):
     """Heads of 16 fill half a group of 32 each: two of them share its scale."""

@@ -114,6 +114,24 @@ static inline Floats sums_of(Floats *x) {
     return {PAIRED(x[0].v, x[1].v, low1, low1 + 1)};
 }
 
+// Sixteen vectors, turned: lane i of vector j becomes lane j of vector i. Each round swaps blocks half as large.
+static inline void transpose(Floats *x) {
+    typedef int Lanes __attribute__((vector_size(64)));
+    const Lanes low[4] = {{0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23},
+                          {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27},
+                          {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29},
+                          {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30}};
+    const int far[4] = {8, 4, 2, 1};
+    for (int round = 0; round < 4; round++)
+        for (int i = 0; i < LANES; i++) {
+            const int other = i + far[round];
+            if (i & far[round]) continue;
+            const __m512 a = x[i].v, b = x[other].v;
+            x[i].v = chosen(a, b, low[round]);
+            x[other].v = chosen(a, b, low[round] + far[round]);
+        }
+}
+
 #else
 
 #define FOR_FLOATS(name, of) \
@@ -138,6 +156,36 @@ static inline Floats sums_of(Floats *x) {
         halves[half] = PAIRED(y[0], y[1], low1, low1 + 1);
     }
     return {halves[0], halves[1]};
+}
+
+static inline void transpose_eight(__m256 *x) {
+    typedef int Lanes __attribute__((vector_size(32)));
+    const Lanes low[3] = {{0, 1, 2, 3, 8, 9, 10, 11}, {0, 1, 8, 9, 4, 5, 12, 13}, {0, 8, 2, 10, 4, 12, 6, 14}};
+    const int far[3] = {4, 2, 1};
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 8; i++) {
+            const int other = i + far[round];
+            if (i & far[round]) continue;
+            const __m256 a = x[i], b = x[other];
+            x[i] = chosen(a, b, low[round]);
+            x[other] = chosen(a, b, low[round] + far[round]);
+        }
+}
+
+// Sixteen vectors, turned: lane i of vector j becomes lane j of vector i; in four blocks of eight by eight.
+static inline void transpose(Floats *x) {
+    __m256 block[4][8];
+    for (int i = 0; i < 8; i++) {
+        block[0][i] = x[i].low;
+        block[1][i] = x[i].high;
+        block[2][i] = x[i + 8].low;
+        block[3][i] = x[i + 8].high;
+    }
+    for (__m256 *one : block) transpose_eight(one);
+    for (int i = 0; i < 8; i++) {
+        x[i] = {block[0][i], block[2][i]};
+        x[i + 8] = {block[1][i], block[3][i]};
+    }
 }
 
 #endif

@@ -161,14 +161,15 @@ struct Gather {  // the same fields, in the same order, as `Gather` in experts.p
     int32_t experts;
 };
 
-// Lays rows out as the products of their experts read them. Thread t of T takes rows t, t + T, ...
+// Lays rows out as the products of their experts read them. Each thread takes rows that lie side by side.
 EXPORT void gather(const Gather *given, int thread, int threads) {
     const Gather &g = *given;
+    const int64_t all = g.starts[g.experts], begin = all * thread / threads, end = all * (thread + 1) / threads;
     for (int expert = 0; expert < g.experts; expert++) {
         const int first = g.starts[expert], rows = g.starts[expert + 1] - first;
         const Activations x = part_of(g.all, g.tiles[expert], rows);
         for (int row = 0; row < rows; row++) {
-            if ((first + row) % threads != thread) continue;
+            if (first + row < begin || first + row >= end) continue;
             const float *from = g.x + (g.order ? g.order[first + row] : first + row) * g.row;
             for (int group = 0; group < x.groups; group++)
                 put(x, row, group, load(from + group * GROUP), load(from + group * GROUP + LANES));

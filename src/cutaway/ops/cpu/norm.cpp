@@ -3,7 +3,7 @@
 //     rms:    y = x / sqrt(mean(x^2) + eps) * (offset + weight)
 //     layer:  y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias
 // A row is a run of `width` floats. Rows may lie anywhere: `inner` of them side by side (the heads of one token), then
-// a step of `outer` floats to the next token's. A row is worked on by one thread; thread t of T takes rows t, t + T, ...
+// a step of `outer` floats to the next token's. A row is worked on by one thread.
 // Read next: vector.h, activations.h, rotate.cpp
 
 #include <cmath>
@@ -54,7 +54,8 @@ static inline Floats normed(const Norm &n, const float *x, int k, float middle, 
 
 EXPORT void norm(const Norm *given, int thread, int threads) {
     const Norm &n = *given;
-    for (int row = thread; row < n.count; row += threads) {
+    // Rows that lie side by side: scales of neighbouring rows share a cache line, which two threads would fight over.
+    for (int row = (int)((int64_t)n.count * thread / threads); row < (int64_t)n.count * (thread + 1) / threads; row++) {
         const int source = n.chosen ? n.chosen[row] : row;
         const float *x = n.x + source / n.inner * n.x_outer + source % n.inner * (int64_t)n.width;
         float *y = n.y ? n.y + row / n.inner * n.y_outer + row % n.inner * (int64_t)n.width : nullptr;
