@@ -91,6 +91,7 @@ def test_the_roof_is_that_of_the_dtypes_that_are_computed_in():
     assert found.rate(phase) == 1.0
     assert found.least(phase, feed) == 1.5 and found.share(phase, feed) == 0.5 and found.reached(phase) == 0.375
     assert found.share(phase, engine) is None
+    assert {line.part: line.where for line in phase.lines if line.where} == {"feed": ("torch",), "engine": ("python",)}
     narrow = Phase(**{**vars(phase), "narrow": torch.bfloat16})
     assert found.rate(narrow) == 100.0
     assert Line(part="x", seconds=0.0, calls=0.0, work=Work(1.0), where=()).seconds == 0.0

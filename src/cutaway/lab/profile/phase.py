@@ -33,7 +33,8 @@ PATIENCE = 20.0  # seconds after which no further reading begins
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One part of a step: seconds, calls, what it had to do at least, and where it ran."""
+    """One part of a step: seconds, calls, what it had to do at least, and where it ran: nowhere, if it took no
+    time of its own, as the cache of a list of kernels."""
 
     part: str
     seconds: float
@@ -202,7 +203,7 @@ def phase(name: str, steps: Sequence[Step], watch: Watch, done: dict[str, Work],
         seconds = sum((one.parts or {}).get(part, 0.0) for one in watched) / len(watched)
         calls = sum((one.calls or Counter())[part] for one in watched) / len(watched)
         lacking = "python" if part == "engine" else "torch"
-        where = tuple(sorted(watch.where.get(part, ()))) or (lacking,)
+        where = tuple(sorted(watch.where.get(part, ()))) or ((lacking,) if seconds else ())
         lines.append(Line(part=part, seconds=seconds, calls=calls, work=done.get(part, Work()), where=where))
     return Phase(
         name=name,
