@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 
 import pytest
 import torch
@@ -47,6 +48,21 @@ def test_what_is_dropped_gives_its_room_back(matrix):
     del copy
     gc.collect()
     assert room.held == 0
+
+
+def test_what_is_dropped_while_its_thread_asks_for_room_holds_nobody_up(matrix):
+    packed, room = matrix("q4_1", 64, 256), Room(10**6)
+    copies = [unpacked(packed.blocks, packed.format, room)]
+
+    def asks() -> None:
+        with room._lock:
+            copies.clear()
+            gc.collect()
+
+    thread = threading.Thread(target=asks, daemon=True)
+    thread.start()
+    thread.join(timeout=30)
+    assert not thread.is_alive() and room.held == 0
 
 
 def test_what_is_interrupted_gives_its_room_back(matrix, monkeypatch):

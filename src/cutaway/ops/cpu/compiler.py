@@ -91,7 +91,7 @@ def being_made() -> bool:
                     pass
         except Timeout:
             return True
-        except (OSError, NotImplementedError):
+        except (OSError, NotImplementedError):  # not ours to open, or without locks: nobody says that he compiles there
             continue
     return False
 

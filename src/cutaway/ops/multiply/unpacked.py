@@ -27,7 +27,7 @@ class Room:
     def __init__(self, size: int):
         self.size = size
         self.held = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a copy may go, as garbage, in the midst of what the same thread asks for
 
     def take(self, count: int) -> bool:
         """Whether there is room for so many bytes more; if so they are taken."""
