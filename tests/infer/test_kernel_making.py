@@ -1,4 +1,4 @@
-"""All that a list of kernels points to is kept by its plan, or by whoever told it of a cache: nothing else need live."""
+"""All that a list of kernels points to is kept by its plan, or by whoever told it of a cache."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ MODELS = {
 
 
 def kept(*roots: object) -> Iterator[Any]:
-    """All tensors, arrays and C structures that these keep by themselves: not through a module, whose parts may be replaced and
-    whose packed matrices let go of their copies."""
+    """All tensors, arrays and C structures that these keep by themselves: not through a module, whose parts may be
+    replaced, and whose packed matrices let go of their copies."""
     left, seen = list(roots), {}
     while left:
         one = left.pop()
@@ -77,9 +77,9 @@ def addresses(told: Any, name: str = "") -> Iterator[tuple[str, int]]:
         elif told._type_ is ctypes.c_void_p:
             yield from ((name, one) for one in told if one)
     elif isinstance(told, ctypes.Structure):
-        for field, *_ in told._fields_:
+        for field, kind, *_ in told._fields_:
             value = getattr(told, field)
-            if isinstance(value, int) and dict(told._fields_)[field] is ctypes.c_void_p and field != "work":
+            if kind is ctypes.c_void_p and value and field != "work":
                 yield f"{name}{type(told).__name__}.{field}", value
             elif isinstance(value, ctypes.Structure):
                 yield from addresses(value, f"{name}{type(told).__name__}.{field}.")
@@ -91,12 +91,12 @@ def lost(told: Iterable[Any], memory: list[tuple[int, int]]) -> set[str]:
         name
         for one in told
         for name, address in addresses(one)
-        if address and not any(start <= address < end for start, end in memory)
+        if not any(start <= address < end for start, end in memory)
     }
 
 
 def of_plan(plan: Plan) -> tuple[list[Any], list[tuple[int, int]]]:
-    """What a plan's operations are told, and the memory that the plan keeps: beside its own the weights' as they are."""
+    """What a plan's operations are told, and the memory that the plan keeps: its own, and the weights' as they are."""
     held = {name: one for name, one in vars(plan).items() if name != "weights"}
     found = list(kept(held, [tensor for _, _, tensor, _, _ in plan.weights]))
     lists = [one for one in (*plan.segments, *([] if plan.head is None else plan.head)) if isinstance(one, Operations)]
