@@ -98,7 +98,7 @@ def lost(told: Iterable[Any], memory: list[tuple[int, int]]) -> set[str]:
 def of_plan(plan: Plan) -> tuple[list[Any], list[tuple[int, int]]]:
     """What a plan's operations are told, and the memory that the plan keeps: its own, and the weights' as they are."""
     held = {name: one for name, one in vars(plan).items() if name != "weights"}
-    found = list(kept(held, [tensor for _, _, tensor, _, _ in plan.weights]))
+    found = list(kept(held, plan.weights.tensors))
     lists = [one for one in (*plan.segments, *([] if plan.head is None else plan.head)) if isinstance(one, Operations)]
     told = [one for operations in lists for one in (*operations.structures, *operations._arguments)]
     # What `kept` holds is whoever's that runs a pass.

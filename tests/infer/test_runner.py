@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from cutaway.base.errors import BadInput
 from cutaway.infer import paged
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.request import Request
-from cutaway.infer.runner import Runner, Weights
+from cutaway.infer.runner import Runner
 from cutaway.infer.scheduler import Limits, Scheduler
 from cutaway.models.decoder import Decoder, DecoderModel
 from cutaway.nn.attention.grouped import GroupedQuery
@@ -123,21 +122,3 @@ def test_less_than_float32_is_refused_where_no_text_may_part():
     with pytest.raises(BadInput, match=r"float32, this model computes in torch\.bfloat16"):
         Runner(model().bfloat16(), LIMITS, FAST, deterministic=True)
     Runner(model().bfloat16(), LIMITS, FAST)
-
-
-def test_every_way_of_writing_weights_shows():
-    module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
-    weights = Weights(module)
-    assert not weights.changed()
-    optimiser = torch.optim.AdamW(module.parameters(), lr=0.1)
-    module(torch.ones(2, 3)).sum().backward()  # the running mean is written
-    assert weights.changed() and not weights.changed()
-    optimiser.step()
-    assert weights.changed() and not weights.changed()
-    module.load_state_dict(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).state_dict())
-    assert weights.changed() and not weights.changed()
-    module[0].weight = nn.Parameter(torch.ones(3, 3))
-    assert weights.changed() and not weights.changed()
-    with torch.inference_mode():
-        module[0].register_buffer("extra", torch.ones(1))  # counts no versions
-    assert weights.changed() and not weights.changed()

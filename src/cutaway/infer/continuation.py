@@ -76,6 +76,8 @@ class Continuation:
         except CacheError:  # a window or a state that cannot go back so far: read all of it again
             self._start(room)
         self.prompt = len(ids)
+        if self.steps is not None:
+            self.steps.begin()
         return list(ids[len(self.ids) :])
 
     @property

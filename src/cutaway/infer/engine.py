@@ -110,7 +110,7 @@ class Engine:
 
     def step(self) -> list[Written]:
         """One pass over as many tokens as the limits allow; the tokens that were written by it."""
-        if self.runner.weights.changed():
+        if not self.runner.weights.same():
             self.refresh()
         if self.guessing is not None:
             writing = self.scheduler.writing

@@ -53,6 +53,7 @@ class KernelPages:
         self._slots: dict[int, tuple[int, list[list[int]]]] = {}
         self._free = list(range(self._sequences))
         self._tables: dict[int, np.ndarray] = {}
+        self._fresh = True  # who asks for a review has seen weights change: a plan looks at all of its own
         for layer, kept in enumerate(places):
             block: Any = self.module.blocks[layer]
             if kept is not None:
@@ -77,7 +78,8 @@ class KernelPages:
         slots: list[int] = []
         logits_XV = torch.empty(len(rows) + self.multiple - 1, self.module.spec.vocab)
         end = max(part.start + part.count for part in parts)
-        with self.shelf.lent(self.module, end) as plan:
+        with self.shelf.lent(self.module, end, whole=self._fresh) as plan:
+            self._fresh = False
             if not alike(plan, self._parts, self._kept):
                 self.review()
                 if not alike(plan, self._parts, self._kept):

@@ -24,6 +24,7 @@ from cutaway.infer.kernel_reach import lists_feed, rooms
 from cutaway.infer.kernel_sizes import MOST, Sizes, fill, ints
 from cutaway.infer.kernel_turns import Turns
 from cutaway.infer.kernel_weights import multiplies
+from cutaway.infer.watch import Name, Watch
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.block import BlockModule, Norms
 from cutaway.nn.context import Context
@@ -39,9 +40,6 @@ from cutaway.ops.cpu.norm import Norm
 from cutaway.ops.cpu.rotate import Rotate
 
 Call = Callable[[Tensor, Context], Tensor]  # what torch makes of the residual (N, D)
-# Who holds a tensor, and under which name; the tensor, where it lies, and how often it was written to (None: nobody
-# counts). It is kept, so that no other one can come to lie there.
-Weights = tuple[dict[str, Any], str, Tensor, int, int | None]
 
 
 class Plan:
@@ -55,7 +53,7 @@ class Plan:
         kinds = (one.dtype for one in module.parameters() if one.is_floating_point())
         self.dtype = next(kinds, torch.float32)  # what torch computes in
         self.segments: list[Operations | Call] = []
-        self.weights: list[Weights] = []
+        self._names: list[Name] = []  # of all tensors that lists are made of
         # By what is kept of a text: each row's key, and where its keys end.
         self.places: dict[Rolling, tuple[Tensor, Tensor]] = {}
         self._memory: dict[tuple[str, int], Any] = {}
@@ -81,6 +79,7 @@ class Plan:
         self.sizes = Sizes(lists, MOST, length)
         self.asked_sizes = Sizes([] if self.head is None else self.head[:1], MOST, length)
         self.turns.grow(1)
+        self.weights = Watch(self._names)
         del self.module
 
     @property
@@ -95,14 +94,6 @@ class Plan:
     def wants_torch(self) -> bool:
         """Whether some of it is torch's, which is told a context."""
         return self.head is None or any(not isinstance(segment, Operations) for segment in self.segments)
-
-    @property
-    def current(self) -> bool:
-        """Whether the tensors that lists were made of are the same ones, lie where they lay, hold what they held."""
-        return all(
-            held[name] is tensor and tensor.data_ptr() == place and (version is None or tensor._version == version)
-            for held, name, tensor, place, version in self.weights
-        )
 
     # ---- a pass
 
@@ -299,7 +290,7 @@ class Plan:
         held = module._buffers if name in module._buffers else module._parameters
         tensor = held[name]
         assert tensor is not None
-        self.weights.append((held, name, tensor, tensor.data_ptr(), None if tensor.is_inference() else tensor._version))
+        self._names.append((held, name))
         return tensor.detach()
 
     def held(self, module: nn.Module, name: str) -> Tensor:

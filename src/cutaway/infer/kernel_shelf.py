@@ -46,22 +46,23 @@ class Shelf:
         return shelf
 
     @contextmanager
-    def lent(self, module: DecoderModel, end: int) -> Iterator[Plan]:
-        """A plan of the module, for sequences of up to `end` tokens. What went wrong is not used again."""
-        plan = self._taken(module, end)
+    def lent(self, module: DecoderModel, end: int, *, whole: bool = True) -> Iterator[Plan]:
+        """A plan of the module, for sequences of up to `end` tokens. What went wrong is not used again. `whole`: all
+        weights are looked at, not only those that are due (infer/watch.py)."""
+        plan = self._taken(module, end, whole)
         if end > plan.turns.room:
             with _plainly():
                 plan.turns.grow(end)
         yield plan
         self.idle.append(plan)
 
-    def _taken(self, module: DecoderModel, end: int) -> Plan:
+    def _taken(self, module: DecoderModel, end: int, whole: bool) -> Plan:
         while True:
             try:
                 plan = self.idle.pop()  # a list's own lock is enough
             except IndexError:
                 break
-            if end <= plan.length and plan.current:
+            if end <= plan.length and plan.weights.same(whole=whole):
                 return plan
         length = min(module.spec.length, LENGTH)
         with _making, _plainly():

@@ -51,6 +51,11 @@ class KernelSteps:
         self._kept, self._told = rooms(self.module)
         self._held: list[tuple[Rows, Rows, Kept, Rolling]] = []
         self._stores: dict[int, tuple[Tensor, Tensor]] = {}
+        self._fresh = True
+
+    def begin(self) -> None:
+        """Another text begins: all weights are looked at before it is read."""
+        self._fresh = True
 
     @classmethod
     def of(cls, module: DecoderModel, forms: Forms, *, steady: bool = False) -> KernelSteps | None:
@@ -82,7 +87,8 @@ class KernelSteps:
         if wrong is not None:  # kernels look it up unasked
             raise BadInput(f"token id {wrong} is outside the vocabulary of {self.module.spec.vocab}", field="ids")
         logits_XV, done, first = torch.empty(last + filling, self.module.spec.vocab), 0, len(ids) - last
-        with self.shelf.lent(self.module, cache.lengths[0] + len(ids)) as plan:
+        with self.shelf.lent(self.module, cache.lengths[0] + len(ids), whole=self._fresh) as plan:
+            self._fresh = False
             if not alike(plan, self._parts, self._kept):
                 self.review()
                 if not alike(plan, self._parts, self._kept) or not self._bound(cache):

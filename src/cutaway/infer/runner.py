@@ -21,6 +21,7 @@ from cutaway.infer.paged import PagedCache, PagedView
 from cutaway.infer.rounded import Rounded
 from cutaway.infer.scheduler import Limits, Plan
 from cutaway.infer.stretches import Stretch, flat, whole
+from cutaway.infer.watch import Watch
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.context import Context
 from cutaway.nn.narrow_cache import narrow_streams, seen_through
@@ -61,7 +62,7 @@ class Runner:
         self.formats = frozenset(linear if self.device.type == "cpu" and self.dtype == torch.float32 else ())
         ropes = [getattr(block.mixer, "rope", None) for block in module.spec.blocks]
         self.by_prompt = any(isinstance(rope.scaling, DynamicNtk) for rope in ropes if rope is not None)
-        self.weights = Weights(module)
+        self.weights = Watch.over(module)
         # What runs passes where our kernels do, or None. Their sums are of one order as they are.
         self.steps: KernelPages | None = None
         if int8 is not None:
@@ -84,7 +85,8 @@ class Runner:
             return self.module(ids_N, context, rows_X)[0]
 
     def review(self) -> None:
-        """The module's parts may have been replaced."""
+        """The module's parts may have been replaced, or its weights."""
+        self.weights = Watch.over(self.module)
         if self.steps is not None:
             self.steps.review()
 
@@ -118,34 +120,6 @@ def steady(forms: Forms) -> Forms:
         if any(getattr(forms, name) is getattr(one, name) for one in NAMED.values())
     }
     return replace(forms, narrow=never, absorb=lambda cheaper: True, **kept)
-
-
-class Weights:
-    """Tells whether a module's tensors were written since it was last asked: what an optimiser's step, a loaded state
-    or a new tensor in an old one's place all show. Writing through `.data` does not show (torch counts no version)."""
-
-    def __init__(self, module: nn.Module):
-        self._held = [held for part in module.modules() for held in (part._parameters, part._buffers)]
-        self._known: tuple[int, list] = (-1, [])  # tensors there were in all, and who holds any
-        self._seen = self._look()
-
-    def changed(self) -> bool:
-        """Whether they were."""
-        now = self._look()
-        changed = now != self._seen
-        self._seen = now
-        return changed
-
-    def _look(self) -> list[tuple[int, int]]:
-        count = sum(map(len, self._held))
-        if count != self._known[0]:  # most modules hold none: to look into all of them takes twice as long
-            self._known = count, [held for held in self._held if held]
-        return [
-            (id(one), 0 if one.is_inference() else one._version)
-            for held in self._known[1]
-            for one in held.values()
-            if one is not None
-        ]
 
 
 @contextmanager
