@@ -44,6 +44,7 @@ class Continuation:
         # Whether some of what is held is a state, which cannot be cut.
         self.stateful = any(stream.per == "sequence" for kept in module.spec.streams() for stream in kept)
         self.steps = KernelSteps.of(module, forms)  # what runs passes of a few tokens where our kernels do, or None
+        self._listed: Shortlist | None = None  # of the last pass
         self._start(room=256)
 
     def _start(self, room: int) -> None:
@@ -125,11 +126,13 @@ class Continuation:
         return logits_XV
 
     def shortlist(self, logits_XV: Tensor, decoding: Decoding) -> Shortlist | None:
-        """The likeliest of each row, where kernels made the logits and all that `decoding` asks for is in a list."""
+        """The likeliest of each row, where kernels made the logits and all that `decoding` asks for is in a list: right
+        until the next is asked for."""
         if self.steps is None or logits_XV.dtype != torch.float32 or not serves(decoding):
             return None
         with torch.inference_mode():
-            return Shortlist(logits_XV, (decoding,) * len(logits_XV))
+            self._listed = Shortlist(logits_XV, (decoding,) * len(logits_XV), before=self._listed)
+        return self._listed
 
     def _context(self, count: int) -> Context:
         return Context.of(

@@ -71,6 +71,7 @@ class Engine:
         self.vocab = module.spec.vocab
         self.sampler = sampler
         self.guessing = guessing
+        self._listed: Shortlist | None = None  # of the last step
         if guessing is not None and self.runner.cache.tables.stateful:
             said = "a model that keeps a state cannot take guesses back in pages: ask it without a proposer"
             raise BadInput(said, field="proposer")
@@ -170,7 +171,9 @@ class Engine:
         decodings += [None] * (logits_XV.shape[0] - len(decodings))
         if self.runner.steps is None:
             return Longlist(logits_XV, decodings)
-        return Shortlist(logits_XV, decodings, max(1, *(part.sequence.request.logprobs or 1 for part in plan.parts)))
+        least = max(1, *(part.sequence.request.logprobs or 1 for part in plan.parts))
+        self._listed = Shortlist(logits_XV, decodings, least, before=self._listed)
+        return self._listed
 
     def _tokens(
         self, sequence: Sequence, guesses: Row[int], row: int, rows: Longlist | Shortlist, logits_XV: Tensor

@@ -34,9 +34,16 @@ Drawn = Sequence[tuple[int, Decoding]]  # rows, and how each one's token is draw
 
 class Shortlist:
     """`logits_XV`: float32 in memory. `decodings`: how a token of each row is drawn; None: it is not drawn from the
-    list, or is the likeliest. `least`: so many of the likeliest are wanted in any case."""
+    list, or is the likeliest. `least`: so many of the likeliest are wanted in any case. `before`: an earlier list that
+    is done with, whose room is taken if it does."""
 
-    def __init__(self, logits_XV: Tensor, decodings: Sequence[Decoding | None], least: int = 1):
+    def __init__(
+        self,
+        logits_XV: Tensor,
+        decodings: Sequence[Decoding | None],
+        least: int = 1,
+        before: Shortlist | None = None,
+    ):
         rows, self.vocab = logits_XV.shape
         drawn = [(row, one) for row, one in enumerate(decodings) if one is not None and not one.greedy]
         wanted = max([least, *(max(PROBE, one.top_k or 0) for _, one in drawn if cuts(one))])
@@ -45,7 +52,8 @@ class Shortlist:
             heats = torch.ones(rows)
             for row, one in drawn:
                 heats[row] = 1 / max(one.temperature, COLDEST)
-        room = Room(logits_XV, min(wanted, self.vocab), heats)
+        told = (logits_XV, min(wanted, self.vocab), heats)
+        room = before._room if before is not None and before._room.serves(*told) else Room(*told)
         room.run()
         self._room, self._logits_XV = room, logits_XV.numpy()
         self.values_XC, self.ids_XC, sums = room.values.numpy(), room.indices.numpy(), room.sums.tolist()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
-from cutaway.ops.cpu.list import alone, floats, pointer
+from cutaway.ops.cpu.list import Operations, floats, pointer
 
 RUN = 64
 
@@ -45,7 +45,7 @@ class Room:
     With `heats` (N,), 1 / temperature of each row: `warm` (N, runs) and `warm_sums` (N,) beside `highest` (N, runs)."""
 
     def __init__(self, x_NV: Tensor, k: int, heats_N: Tensor | None = None):
-        rows, width = x_NV.shape
+        self.shape = rows, width = x_NV.shape
         if not 0 < k <= width:
             raise BadInput(f"must be from 1 to {width}, is {k}", field="k")
         runs = -(-width // RUN)
@@ -59,10 +59,23 @@ class Room:
         told = (x_NV, self.highest, *self._between, self.values, self.indices, self.sums)
         warmth = (heats_N, self.warm, self.warm_sums)
         self.structure = Top(*map(pointer, (*told, *warmth)), x_NV.stride(0), rows, width, k)
+        self._operations: Operations | None = None
+
+    def serves(self, x_NV: Tensor, k: int, heats_N: Tensor | None = None) -> bool:
+        """Whether it does for these, which it then is for: what was written before is written over."""
+        if self.shape != x_NV.shape or self.structure.k != k or (self.warm is None) != (heats_N is None):
+            return False
+        self._given = (x_NV, heats_N)
+        self.structure.x, self.structure.row, self.structure.heats = pointer(x_NV), x_NV.stride(0), pointer(heats_N)
+        return True
 
     def run(self) -> None:
         """Raises NoKernels where there are none."""
-        alone("top_runs", self.structure, "top_chosen")
+        if self._operations is None:
+            self._operations = Operations()
+            for name in ("top_runs", "top_chosen"):
+                self._operations.append(name, self.structure)
+        self._operations.run()
 
 
 def top_readable(x_NV: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
