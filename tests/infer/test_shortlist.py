@@ -106,17 +106,11 @@ def test_a_language_draws_the_same_with_and_without(monkeypatch):
             torch.testing.assert_close(torch.tensor(text.logprobs), torch.tensor(plain.logprobs), rtol=0, atol=1e-5)
 
 
-def test_a_list_takes_the_room_of_one_that_is_done_with(kernels):
+def test_a_list_takes_the_room_of_one_that_is_done_with():
     """The same as in a room of its own, whatever was asked for before; a room of another shape is not taken."""
     warm, cut = Decoding(temperature=0.7), Decoding(temperature=1.3, top_k=5)
-    last = None
-    for rows, vocab, decoding in (
-        (2, 500, warm),
-        (2, 500, warm),
-        (2, 500, cut),
-        (3, 500, cut),
-        (3, 90, Decoding()),
-    ) * 2:
+    last, asked = None, ((2, 500, warm), (2, 500, warm), (2, 500, cut), (3, 500, cut), (3, 90, Decoding()))
+    for rows, vocab, decoding in asked * 2:
         logits_XV = torch.randn(rows, vocab) * 3
         own = Shortlist(logits_XV, (decoding,) * rows)
         told = [own.token(row, random.Random(row)) for row in range(rows)], own.tops(0, 1), own.sums
