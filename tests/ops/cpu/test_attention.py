@@ -79,6 +79,8 @@ def test_sinks_are_looked_at_from_elsewhere(kernels, sinks):
     close(q, store, replace(ragged(), far_NHK=far), **told)
     few = Rows(slots=torch.tensor([0, 1]), places=torch.tensor([310, 511]), far_NHK=far[:2])
     close(q[:2], store, few, **told)
+    behind = Rows(slots=torch.tensor([0, 0]), places=torch.tensor([900, 1099]), far_NHK=far[:2])  # spans in between
+    close(q[:2], store, behind, **told)
     same = attend_kernel(q, store, replace(ragged(), far_NHK=q), **told)
     assert torch.equal(same, attend_kernel(q, store, ragged(), **told))
 
