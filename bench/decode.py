@@ -4,10 +4,12 @@
     python bench/decode.py --model smollm2-135m | gemma3-270m | synthetic-1.5b [--work FOLDER] [--out FILE]
 
 The first holds torch alone against transformers, on the shipped Q4_1 file; for transformers its own reader expands it,
-in float32 and in bfloat16, and the faster of each column is the one to beat. With --model our kernels (fp32 and int8
-activations) and torch are held against llama.cpp: smollm2-135m rounded to Q4_0, gemma3-270m in its own file, and a
-Qwen2 of 1.5 billion random weights in Q4_0, which no cache holds; of that, too, what share of the bandwidth of memory
-each side reaches (the bytes of all weights for every token against what torch reads of a large buffer, in each round).
+in float32 and in bfloat16, and the faster of each column is the one to beat. With --model these are held against
+llama.cpp: our kernels with fp32 and with int8 activations, torch, and "as it comes" (kernels with fp32, and for long
+prompts torch in bfloat16 where the CPU is good at that). The models: smollm2-135m rounded to Q4_0, gemma3-270m in its
+own file, and a Qwen2 of 1.5 billion random weights in Q4_0, which no cache holds; of that, too, what share of the
+bandwidth of memory each side reaches (the bytes of all weights for every token against what torch reads of a large
+buffer, in each round).
 
 Every side is a process of its own (sides/answering.py) and answers when it is asked, the others asleep. Every round
 asks every side once, so that all meet the same neighbours on the machine; figures are medians of rounds, ratios medians
@@ -45,9 +47,10 @@ from cutaway.cli.machine import look
 from cutaway.cli.measure import buffer_size, read_bandwidth
 from cutaway.weights.gguf.reader import read_gguf
 
-TORCH, KERNELS, INT8, LLAMA = "torch", "kernels", "kernels-int8", "llama.cpp"
+TORCH, USUAL, KERNELS, INT8, LLAMA = "torch", "usual", "kernels", "kernels-int8", "llama.cpp"
 LOOPS = ("transformers-float32", "transformers-bfloat16")
-LABELS = {TORCH: "cutaway (torch)", KERNELS: "cutaway (kernels)", INT8: "cutaway (kernels, int8)"}
+LABELS = {TORCH: "cutaway (torch)", USUAL: "cutaway (as it comes)", KERNELS: "cutaway (kernels)"}
+LABELS |= {INT8: "cutaway (kernels, int8)"}
 OURS = tuple(LABELS)
 PREFILL, DECODE, LONG, DRAWN = "prefill", "decode", "decode far in", "sampling"
 REST = 0.2  # seconds between two sides, in which the threads of the first fall asleep
@@ -127,13 +130,14 @@ TRIALS: dict[str | None, Trial] = {
     "smollm2-135m": Trial(
         about="smollm2-135m, rounded to Q4_0",
         file=rounded("smollm2-135m", "q4_0"),
-        sides=(TORCH, KERNELS, INT8, LLAMA),
+        sides=(TORCH, USUAL, KERNELS, INT8, LLAMA),
         load=Load(),
         claims=(
             Claim(side=INT8, column=DECODE, least=2.5, goal=4.0),
             Claim(side=KERNELS, column=DECODE, least=1.5),
             Claim(side=INT8, column=PREFILL, least=2.0, goal=2.6),
             Claim(side=KERNELS, column=PREFILL, least=1.0),
+            Claim(side=USUAL, column=PREFILL, least=1.0),
             *(own(side, LONG, 0.6) for side in (INT8, KERNELS)),
             *(own(side, DRAWN, 0.95) for side in (INT8, KERNELS)),
         ),
@@ -316,8 +320,8 @@ def without(given: list[str], *paths: str) -> list[str]:
 def read_arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=[name for name in TRIALS if name], help="kernels against llama.cpp")
-    parser.add_argument("--sides", help="which, with commas between: of torch, kernels, kernels-int8, llama.cpp, "
-                        "transformers-float32, transformers-bfloat16")  # fmt: skip
+    parser.add_argument("--sides", help="which, with commas between: of torch, usual, kernels, kernels-int8, "
+                        "llama.cpp, transformers-float32, transformers-bfloat16")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     for name in Load.__dataclass_fields__:

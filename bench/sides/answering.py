@@ -25,21 +25,23 @@ LONGEST = 4096  # tokens that llama.cpp keeps room for
 DRAWN = {"temperature": 0.8, "top_k": 50, "top_p": 0.95, "seed": 0}
 
 
-def ours(form: str) -> Maker:
+def ours(form: str | None) -> Maker:
+    """In a form of `ops.forms.NAMED`, or as a person is answered who asks for none."""
+
     def made(file: Path, threads: int, clock: Clock) -> Answer:
         import torch
 
         import cutaway
         from cutaway.infer.language import Language
         from cutaway.ops.cpu.build import kernels
-        from cutaway.ops.forms import NAMED
+        from cutaway.ops.forms import NAMED, attending
 
         torch.set_num_threads(threads)
         os.environ["CUTAWAY_KERNELS"] = "on"  # the compiler is waited for
         if form != "fast" and kernels().library is None:
             raise SystemExit(f"no kernels: {kernels().why}")
         # Without its tokenizer it neither spells nor knows where a turn ends.
-        language = Language(cutaway.load(file).module, None, forms=NAMED[form])
+        language = Language(cutaway.load(file).module, None, forms=attending() if form is None else NAMED[form])
 
         def answer(ids: list[int], new: int, drawn: bool) -> tuple[float, float]:
             start = clock()
@@ -114,6 +116,7 @@ def llama_cpp(file: Path, threads: int, clock: Clock) -> Answer:
 
 SIDES: dict[str, Maker] = {
     "torch": ours("fast"),
+    "usual": ours(None),
     "kernels": ours("kernels"),
     "kernels-int8": ours("kernels-int8"),
     "llama.cpp": llama_cpp,
