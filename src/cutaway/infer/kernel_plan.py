@@ -144,7 +144,7 @@ class Plan:
         blocks, form = kernel_weights.table_of(table)
         scale = 1.0 if spec.embedding_scale is None else spec.embedding_scale
         if form.name in LOOKED_UP:
-            self.noted(*kernel_weights.holder(table))
+            self._copies.append(self.noted(*kernel_weights.holder(table)))  # its memory stays, whoever moves it
             width = blocks.stride(0) * blocks.element_size()
             told = Embed(*map(pointer, (blocks, self.ids, self.x_ND)), width, self.rows, spec.dim, number(form))
             told.scale = scale

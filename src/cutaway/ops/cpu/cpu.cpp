@@ -1,13 +1,13 @@
 // Which instructions may run here: asked of the CPU itself, once, before anything else of this folder is compiled.
 //
 // This file alone is compiled for any x86-64 CPU; all others are compiled for one of the sets that it names.
-// Read next: build.py
+// Read next: instructions.py
 
 #include <cstdint>
 
 #include "export.h"
 
-// The sets, one bit each. build.py has the same numbers in SETS.
+// The sets, one bit each. instructions.py has the same numbers in SETS.
 enum Set { AVX2 = 1, AVX2_VNNI = 2, AVX512 = 4 };
 
 #if defined(__x86_64__)

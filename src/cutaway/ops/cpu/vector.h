@@ -4,7 +4,7 @@
 // function with a name like _mm512_fmadd_ps ("512 bits, fused multiply and add, packed singles"); they are called
 // intrinsics. With AVX-512 one register holds all sixteen floats; with AVX2 it takes two, `low` and `high`.
 // Think of `Floats` as a numpy array of shape (16,) that lives in a register: a + b, a * b work element by element.
-// Read next: matmul.cpp
+// Read next: norm.cpp, multiply_exact.cpp
 
 #pragma once
 #include <immintrin.h>
@@ -132,7 +132,7 @@ static inline Floats from_bfloats(const uint16_t *from) {  // bfloat16 is the up
 }
 
 #else
-#error "compiled for no instruction set that build.py knows"
+#error "compiled for no instruction set that instructions.py knows"
 #endif
 
 // One number of fp16; and the smallest fp16 that is not below x, as its bits.

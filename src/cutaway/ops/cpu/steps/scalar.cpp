@@ -1,4 +1,4 @@
-// Weights in 4 bits, unpacked one at a time: an eighth of the bytes, and a loop as slow as its arithmetic.
+// Weights in 4 bits, unpacked one at a time: a seventh of the bytes, and a loop as slow as its arithmetic.
 //
 // The matrix is as it lies in a GGUF file. For each row of it, 18 bytes hold 32 weights:
 //     w = scale * (q - 8)        scale fp16, q of 4 bits: weight i in the low half of byte i, i + 16 in the high one
