@@ -158,6 +158,7 @@ def test_many_rows_of_a_prompt_are_each_as_alone(kernels, dtype, heads, kv_heads
 @pytest.mark.parametrize("kv_heads", [1, 3])
 def test_into_the_layout_of_a_matmul(kernels, kv_heads):
     """Heads of 16 fill half a group of 32 each: two of them share its scale."""
+    torch.manual_seed(kv_heads)
     for width in (16, 48, 64):
         heads, count = 2 * kv_heads, 5
         store, q = stored(torch.float32, 600, kv_heads, width, width, [0]), numbers(count, heads, width)
@@ -176,7 +177,8 @@ def test_into_the_layout_of_a_matmul(kernels, kv_heads):
             operations.run()
             assert operations.names == ("attend", "attend_join") and len(operations) == 2
             step = expected.unflatten(1, (-1, 32)).abs().amax(-1, keepdim=True) / 127 if int8 else torch.zeros(())
-            assert ((laid.rows() - expected).unflatten(1, (-1, 32)).abs() <= step * 0.501 + 3e-6).all()
+            near = CLOSE["atol"] + CLOSE["rtol"] * expected.unflatten(1, (-1, 32)).abs()
+            assert ((laid.rows() - expected).unflatten(1, (-1, 32)).abs() <= step * 0.501 + near).all()
 
 
 def test_spans_are_shared_out_only_where_rows_are_few():
