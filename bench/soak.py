@@ -16,7 +16,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import importlib.metadata
 import json
+import os
+import platform
 import random
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from typing import Any
 
 import httpx
 
+from cutaway.cli.machine import look
 from cutaway.infer.ties import NEAR
 
 FLAT = 0.10  # of the memory, and 64 MB for what the C library keeps
@@ -273,6 +277,13 @@ def judge(soak: Soak, url: str, process: subprocess.Popen[str], held: list[int])
     }
 
 
+def about() -> dict[str, str]:
+    """What ran, and where."""
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "cutaway"))
+    machine = f"{look().processor}, {os.cpu_count()} cores, {platform.system()}; Python {platform.python_version()}"
+    return {"command": " ".join(("python bench/soak.py", *sys.argv[1:])), "machine": f"{machine}, {packages}"}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="smollm2-135m")
@@ -306,6 +317,7 @@ def main() -> int:
     told["said"] = [line for line in rest.splitlines() if line != "Ctrl-C ends it" and "to talk with it" not in line][
         :5
     ]
+    told = {**about(), **told}
     print(json.dumps(told, ensure_ascii=False, indent=None if arguments.json else 2))
     return 1 if told["faults"] or process.returncode else 0
 

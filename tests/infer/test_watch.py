@@ -13,6 +13,7 @@ def module() -> nn.Module:
     made = nn.ModuleList(nn.Linear(2, 2) for _ in range(9))
     for part in made:
         part.register_buffer("table", torch.ones(1, dtype=torch.uint8))
+        part.register_buffer("later", None)
     return made.requires_grad_(False)
 
 
@@ -37,11 +38,15 @@ def dropped(part):
     part._buffers["table"] = None
 
 
+def filled(part):
+    part.later = torch.ones(1)
+
+
 def added(part):
     part.register_buffer("more", torch.ones(1))
 
 
-@pytest.mark.parametrize("changed", [written, moved, replaced, packed, dropped, added])
+@pytest.mark.parametrize("changed", [written, moved, replaced, packed, dropped, filled, added])
 @pytest.mark.parametrize("which", range(9))
 @pytest.mark.parametrize("looks", range(3))
 def test_every_change_is_seen(changed, which, looks):

@@ -28,17 +28,17 @@ class Watch:
 
     def __init__(self, names: Iterable[Name], others: Iterable[Mapping[str, Any]] = ()):
         known = [(held, name, held[name], *_state(held[name])) for held, name in names]
-        self._always = [one for one in known if one[2].is_floating_point()]
-        rest, sizes = [one for one in known if not one[2].is_floating_point()], [(held, len(held)) for held in others]
+        self._always = [one for one in known if _floats(one[2])]
+        rest, sizes = [one for one in known if not _floats(one[2])], [(held, len(held)) for held in others]
         self._turns = [(rest[turn::TURNS], sizes[turn::TURNS]) for turn in range(TURNS)]
         self._turn = 0
-        self.tensors = [one[2] for one in known]
+        self.tensors = [one[2] for one in known if one[2] is not None]
 
     @classmethod
     def over(cls, module: nn.Module) -> Watch:
         """All of a module's tensors, and whether it gets more."""
         held = [held for part in module.modules() for held in (part._parameters, part._buffers)]
-        return cls(((one, name) for one in held for name, tensor in one.items() if tensor is not None), held)
+        return cls(((one, name) for one in held for name in one), held)
 
     def same(self, *, whole: bool = False) -> bool:
         """Whether those that are looked at this time are what they were. `whole`: all of them."""
@@ -49,10 +49,17 @@ class Watch:
         )
 
 
-def _same(known: list[tuple[Mapping[str, Any], str, Tensor, int, int]]) -> bool:
+def _same(known: list[tuple[Mapping[str, Any], str, Tensor | None, int, int]]) -> bool:
     return all(held.get(name) is one and _state(one) == (place, version) for held, name, one, place, version in known)
 
 
-def _state(tensor: Tensor) -> tuple[int, int]:
-    """Where it lies, and how often it was written to (of those of inference mode nobody counts it)."""
+def _floats(tensor: Tensor | None) -> bool:
+    return tensor is not None and tensor.is_floating_point()
+
+
+def _state(tensor: Tensor | None) -> tuple[int, int]:
+    """Where it lies, and how often it was written to (of those of inference mode nobody counts it). A name may also be
+    there for no tensor, such as that of a bias."""
+    if tensor is None:
+        return 0, 0
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version

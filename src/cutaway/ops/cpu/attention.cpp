@@ -91,11 +91,13 @@ static void score_sinks(const Attend &a, const Keys &keys, Source from, const fl
         for (int i = 0; i < count; i++) scores[m][i] = others[m][i];
 }
 
+static int shared_by(const Attend &a) { return a.heads / a.cache->kv_heads; }  // query heads that share a key head
+
 // M queries against a span. Query i of a run belongs to its row i / R and to the head i % R of the R that share `head`.
 template <int M, typename Source>
 static void span_of(const Attend &a, const Keys &keys, Source from, const Run &run, int head, int query, int span) {
     const Cache &c = *a.cache;
-    const int width = c.value_width, shared = a.heads / c.kv_heads, filled = (keys.count + LANES - 1) / LANES * LANES;
+    const int width = c.value_width, shared = shared_by(a), filled = (keys.count + LANES - 1) / LANES * LANES;
     float scores[M][SPAN], tops[M][2];
     const float *q[M];
     int64_t place[M];
@@ -114,7 +116,7 @@ static void span_of(const Attend &a, const Keys &keys, Source from, const Run &r
             for (int i = 0; i < filled; i += LANES)
                 store(scores[m] + i, load(scores[m] + i) * load(keys.value_scale + i));
     }
-    constexpr int D = M <= 3 ? 4 : M <= 6 ? 2 : 1;  // M x D sums have to fit in the registers
+    constexpr int D = M <= 3 ? 4 : 2;  // M x D sums have to fit in the registers
     float fresh[M][1024], *sums[M];
     for (int m = 0; m < M; m++) sums[m] = fresh[m];
     int first = 0;
@@ -128,7 +130,7 @@ static void span_of(const Attend &a, const Keys &keys, Source from, const Run &r
 
 template <typename Source>
 static void spans_of(const Attend &a, const Keys &keys, Source from, const Run &run, int head, int span) {
-    int left = run.rows * (a.heads / a.cache->kv_heads), query = 0;
+    int left = run.rows * shared_by(a), query = 0;
     while (left > 0) {
         const int now = left >= 6 ? 6 : left == 5 ? 4 : left;
         switch (now) {
@@ -145,7 +147,7 @@ static void spans_of(const Attend &a, const Keys &keys, Source from, const Run &
 
 // Nothing is seen yet: where parts begin.
 static void empty(const Attend &a, const Run &run, int head, int span) {
-    const int shared = a.heads / a.cache->kv_heads, width = a.cache->value_width;
+    const int shared = shared_by(a), width = a.cache->value_width;
     for (int i = 0; i < run.rows * shared; i++) {
         const int64_t at = ((a.spans > 1 ? (int64_t)span * a.count : 0) + run.row + i / shared) * a.heads +
                            head * shared + i % shared;
@@ -154,8 +156,6 @@ static void empty(const Attend &a, const Run &run, int head, int span) {
         for (int k = 0; k < width; k += LANES) store(a.sums + at * width + k, zeros());
     }
 }
-
-static int shared_by(const Attend &a) { return a.heads / a.cache->kv_heads; }  // query heads, each key head
 
 static int few_rows(const Attend &a) { return shared_by(a) >= MOST ? 1 : MOST / shared_by(a); }
 
@@ -196,7 +196,7 @@ static void attend_span(const Attend &a, Keys &keys, const Run &run, int head, i
 }
 
 // Rows of one sequence that are worked on together: those that one copy serves, or those that fill the registers once.
-static Run together(const Attend &a, int row) {
+static Run worked_together(const Attend &a, int row) {
     const Run run = run_at(a, row, MANY);
     return copies(*a.cache, run.rows * shared_by(a)) ? run : run_at(a, row, few_rows(a));
 }
@@ -214,7 +214,7 @@ EXPORT void attend(const Attend *given, int thread, int threads) {
     Keys keys;
     int64_t turn = 0;  // pieces of work go to the threads in turn, which balances them: each is a run, a head and a span
     for (int row = 0; row < a.count;) {
-        const Run run = together(a, row);
+        const Run run = worked_together(a, row);
         const int spans = (run.end + SPAN - 1) / SPAN;
         for (int head = 0; head < a.cache->kv_heads; head++) {
             if (a.spans > 1) {

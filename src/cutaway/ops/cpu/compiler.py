@@ -91,7 +91,7 @@ def being_made() -> bool:
                     pass
         except Timeout:
             return True
-        except (OSError, NotImplementedError):  # not ours to open, or without locks: nobody says that he compiles there
+        except (OSError, NotImplementedError):  # not ours, or no locks here: nobody to wait for
             continue
     return False
 

@@ -8,7 +8,7 @@
 #include "activations.h"
 #include "cache.h"
 
-constexpr int SPAN = 256;  // keys at a time: with 8 queries their scores fill a quarter of the nearest cache
+constexpr int SPAN = 256;  // keys at a time: with 6 queries their scores fill a fifth of the nearest cache
 constexpr int AHEAD = 2 * LANES;  // so many keys before they are needed, they are asked for
 constexpr int MOST = 6;    // queries worked on together: their sums have to stay in registers
 
