@@ -44,7 +44,7 @@ from sides.models import rounded, shipped, synthetic
 
 import cutaway
 from cutaway.cli.machine import look
-from cutaway.cli.measure import buffer_size, read_bandwidth
+from cutaway.lab.measure import buffer_size, read_bandwidth
 from cutaway.weights.gguf.reader import read_gguf
 
 TORCH, USUAL, KERNELS, INT8, LLAMA = "torch", "usual", "kernels", "kernels-int8", "llama.cpp"

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cutaway.cli import measure
 from cutaway.cli.main import main
+from cutaway.lab import measure
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from cutaway.cli import machine, measure
+from cutaway.cli import machine
 from cutaway.cli.main import main
+from cutaway.lab import measure
 
 from .folders import rewriter, tiny
 

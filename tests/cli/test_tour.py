@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from cutaway.base.errors import BadInput, NotFound
-from cutaway.cli import crowd, lesson, machine, measure, own_part
+from cutaway.cli import crowd, lesson, machine, own_part
 from cutaway.cli import tour as module
 from cutaway.cli.main import main
 from cutaway.cli.streaming import Reading
 from cutaway.infer.answer import Piece
+from cutaway.lab import measure
 from cutaway.lab.bound import Bound
 from cutaway.ops import choice
 from cutaway.ops.tiled import attend_tiled

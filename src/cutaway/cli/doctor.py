@@ -1,6 +1,6 @@
 """`cutaway doctor`: what this machine is, what of it is used, and the two rates that bound a language model on it.
 
-Read next: cli/measure.py
+Read next: lab/measure.py
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _name(form: Any) -> str:
 def _measured(cache: int | None, memory_free: int | None, now: Any) -> dict[str, Any]:
     import torch
 
-    from cutaway.cli import measure
+    from cutaway.lab import measure
 
     size = measure.buffer_size(cache, memory_free)
     now("measuring memory")

@@ -3,7 +3,7 @@
 Each system tells it in its own way (Linux: files under /proc and /sys; macOS: sysctl; Windows: the registry and the
 kernel's own call). What cannot be learnt is None or empty: nothing here fails.
 
-Read next: cli/measure.py
+Read next: lab/measure.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`cutaway profile MODEL`: where the time of a step goes, part by part, beside what this machine could do.
 
-Read next: lab/profile/phase.py, cli/measure.py
+Read next: lab/profile/phase.py, lab/measure.py
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def measured(model: str, language: Language, prompt: int, new: int, counts: list
     import torch
 
     from cutaway.base.progress import track
-    from cutaway.cli import machine, measure
+    from cutaway.cli import machine
+    from cutaway.lab import measure
     from cutaway.lab.profile.phase import Profile, reading, writing
 
     look, shown = machine.look(), messages()

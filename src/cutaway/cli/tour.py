@@ -168,7 +168,8 @@ def _answers(answers: list[tuple[str, Reading]]) -> Section:
 
 
 def measure_bound(visit: Visit) -> None:
-    from cutaway.cli import machine, measure
+    from cutaway.cli import machine
+    from cutaway.lab import measure
     from cutaway.lab.bound import Bound, product_seconds, traffic
     from cutaway.lab.figures import measure_bars
     from cutaway.lab.page import Section

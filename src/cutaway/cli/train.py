@@ -198,7 +198,7 @@ def _peak(training: Training) -> float | None:
         return None
     import torch
 
-    from cutaway.cli.measure import matmul_rate
+    from cutaway.lab.measure import matmul_rate
 
     return matmul_rate(torch.float32)
 

@@ -56,6 +56,7 @@ def test_calls_take_turns_and_the_first_is_not_counted():
 def test_the_machine_is_measured_with_and_without_a_compiler(monkeypatch):
     found = machine(1000, 8000, 0.0)
     assert found["torch_sum"] > 0 and found["torch_fp32"] > 0
+    assert found["torch_int8"] is None or found["torch_int8"] > 0
     monkeypatch.setattr(matmul_cell, "steps", lambda: Kernels(why="no compiler"))
     found = machine(1000, 8000, 0.0)
     assert found["read_loop"] is found["registers_fp32"] is found["registers_int8"] is None and found["torch_sum"] > 0

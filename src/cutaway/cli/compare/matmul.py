@@ -76,7 +76,8 @@ def _folder(only: str, chosen: tuple[str, ...]) -> Path:
 
 def _beyond_the_cache() -> int:
     """Bytes that no cache of this machine holds; the same each time, whatever else has memory now."""
-    from cutaway.cli import machine, measure
+    from cutaway.cli import machine
+    from cutaway.lab import measure
 
     found = machine.look()
     return measure.buffer_size(found.cache, found.memory)

@@ -25,12 +25,12 @@ from cutaway.base.errors import CutawayError
 from cutaway.lab.compare.alone import answer
 from cutaway.lab.compare.comparison import Figures
 from cutaway.lab.compare.matmul_steps import PACKED, STEPS, Call, Matrix, allowed
+from cutaway.lab.measure import matmul_rate
 from cutaway.ops.cpu.instructions import OFF, VARIABLE
 from cutaway.ops.cpu.memory import ARENA
 from cutaway.ops.cpu.steps.library import multiply_adds, read, steps
 
 LEAST = 3  # calls that are timed, however long they take
-SIDE = 1024  # of the square products
 ROUNDS = 100  # of multiply-adds in registers: a millisecond or so
 MACHINE = "machine"
 
@@ -95,26 +95,16 @@ def machine(piece: int, memory: int, seconds: float) -> Figures:
     words = max(64, piece // 4)
     pieces = list(ARENA.empty(max(1, memory // piece), words, dtype=torch.float32).fill_(1.0))
     native = steps().library is not None
-    x_DD = torch.randn(SIDE, SIDE)
-    codes_DD = torch.randint(-127, 128, (SIDE, SIDE), dtype=torch.int8)
     found: Figures = {
         "torch_sum": words * 4 / _least([one.sum for one in pieces], seconds),
         "read_loop": words * 4 / _least([partial(read, one) for one in pieces], seconds) if native else None,
-        "torch_fp32": _rate(partial(torch.matmul, x_DD, x_DD), seconds),
-        "torch_int8": _rate(partial(torch._int_mm, codes_DD, codes_DD), seconds),  # type: ignore[attr-defined]
+        "torch_fp32": matmul_rate(torch.float32, seconds),
+        "torch_int8": matmul_rate(torch.int8, seconds),
     }
     for kind in ("fp32", "int8"):
         once = partial(multiply_adds, kind, ROUNDS)
         found[f"registers_{kind}"] = 2 * once() / _least([once], seconds) if native else None
     return found
-
-
-def _rate(product: Callable[[], object], seconds: float) -> float | None:
-    """Operations a second of a square product; None where this build of torch has none for the dtype."""
-    try:
-        return 2 * SIDE**3 / _least([product], seconds)
-    except (RuntimeError, NotImplementedError):
-        return None
 
 
 def _least(calls: Sequence[Callable[[], object]], seconds: float) -> float:

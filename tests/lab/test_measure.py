@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cutaway.cli.measure import best, buffer_size, copy_bandwidth, matmul_rate, read_bandwidth
+from cutaway.lab.measure import best, buffer_size, copy_bandwidth, matmul_rate, read_bandwidth
 
 
 def test_the_buffer_is_beyond_the_cache_and_within_memory():
