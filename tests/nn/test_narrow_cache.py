@@ -1,11 +1,9 @@
-"""Rows come back within half a step; bytes are what streams say; cached is uncached within that, for each mixer."""
+"""Bytes are what streams say; cached is uncached within what rounding may do, for each mixer."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cutaway.base.errors import BadInput
 from cutaway.models.decoder import Decoder
@@ -16,11 +14,12 @@ from cutaway.nn.block import Block
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import Context
 from cutaway.nn.feedforward import Gated
-from cutaway.nn.narrow_cache import NarrowCache, contiguous, decode, encode, kept_named, narrow_streams
+from cutaway.nn.narrow_cache import NarrowCache, contiguous, kept_named, narrow_streams
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
 from cutaway.nn.stream import Stream
 from cutaway.ops.attend import attend_readable
+from cutaway.ops.narrow_row import decode, encode
 from cutaway.ops.visible import Visible
 
 MIXERS = {
@@ -38,33 +37,6 @@ EACH = pytest.mark.parametrize("mixer", MIXERS.values(), ids=MIXERS)
 def decoder(mixer) -> Decoder:
     block = Block(mixer=mixer, feed=Gated(hidden=48), before=RMSNorm())
     return Decoder(vocab=61, dim=32, blocks=(block, block), length=64, norm=RMSNorm())
-
-
-@given(st.integers(1, 9), st.sampled_from([1e-9, 1e-5, 1e-2, 1.0, 1e3, 1e6]), st.integers(0, 99))
-def test_each_number_comes_back_within_half_a_step(width, size, seed):
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(5, 3, width, generator=generator) * size
-    kept = encode(rows)
-    assert kept.dtype == torch.int8 and kept.shape == (5, 3, width + 2)
-    top = rows.double().abs().amax(-1, keepdim=True)
-    # fp16 rounds the scale up by 2^-10 of it at most, or by its smallest number.
-    step = top / 127 + (top / 127 * 2.0**-10).clamp(min=2.0**-24)
-    assert ((decode(kept).double() - rows.double()).abs() <= step / 2 + 1e-6 * top).all()
-
-
-def test_by_hand_and_what_is_no_number():
-    rows = torch.tensor([[127.0, -3.4, 0.0], [0.0, 0.0, 0.0]])
-    assert decode(encode(rows)).tolist() == [[127.0, -3.0, 0.0], [0.0, 0.0, 0.0]]
-    for bad in (float("nan"), float("inf"), 1e9):
-        assert not decode(encode(torch.tensor([[1.0, bad, 0.0]]))).isfinite().all(), "seen by whoever looks at logits"
-
-
-def test_each_token_and_head_has_a_scale_of_its_own():
-    rows = torch.randn(6, 2, 8)
-    rows[3, 1] *= 1000.0
-    error = (decode(encode(rows)) - rows).abs().amax(-1)
-    error[3, 1] = 0.0
-    assert float(error.max()) < 0.02, "a large one spoils no other"
 
 
 def test_streams_say_what_is_held():

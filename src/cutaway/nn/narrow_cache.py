@@ -1,12 +1,11 @@
 """What a sequence keeps, in fewer bits than the model computes in: bfloat16, or 8 bits with a scale for each head.
 
-LLM.int8()'s absmax (arXiv 2208.07339, section 2.1), for each token and head by itself, as KV caches are kept by
-FlexGen (arXiv 2303.06865, section 6) and others in their ways:   s = max |k| / 127,   k' = s round(k / s)
-A row of K numbers becomes K bytes and the two of s, which is fp16 and rounded up, so that no number is cut off:
-each comes back within half a step s / 2. To the cache underneath it is a row of K + 2 bytes, and all that it does with
-rows (windows, pages, sharing, copies) stays as it is; `streams` says so, and bytes are counted by it.
+As KV caches are kept by FlexGen (arXiv 2303.06865, section 6) and others in their ways. In 8 bits a row of K numbers,
+a token's of one head, becomes K bytes and the two of its scale (ops/narrow_row.py). To the cache underneath it is a row
+of K + 2 bytes, and all that it does with rows (windows, pages, sharing, copies) stays as it is; `streams` says so, and
+bytes are counted by it.
 What was kept is widened when it is read. States are kept as they are: they are written over and over.
-N rows · K width of a head.   Read next: nn/cache.py, infer/paged.py
+N rows · K width of a head.   Read next: ops/narrow_row.py, nn/cache.py
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ from cutaway.base.errors import BadInput
 from cutaway.nn.cache import ContiguousCache
 from cutaway.nn.context import CacheView
 from cutaway.nn.stream import Stream
-from cutaway.ops.blocks.absmax import half_above, steps
+from cutaway.ops.narrow_row import SCALE, decode, encode
 
 KEPT = {"int8": torch.int8, "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-SCALE = 2  # bytes behind the K of a row
 Streams = Sequence[tuple[Stream, ...]]
 
 
@@ -40,20 +38,6 @@ def _narrowed(stream: Stream, kept: torch.dtype | None) -> Stream:
     if kept != torch.int8:
         return replace(stream, dtype=kept)
     return replace(stream, shape=(*stream.shape[:-1], stream.shape[-1] + SCALE), dtype=kept)
-
-
-def encode(rows: Tensor) -> Tensor:
-    """Rows (..., K) -> int8 (..., K + 2). What is not finite comes back as what is not."""
-    scale = half_above(rows.float().abs().amax(-1, keepdim=True) / 127)
-    q = steps(rows.float(), scale.float()).to(torch.int8)
-    return torch.cat((q, scale.view(torch.int8)), dim=-1)
-
-
-def decode(kept: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """int8 (..., K + 2) -> rows (..., K)."""
-    # A copy in any case: two bytes are seen as one number only where they begin at an even place.
-    scale = kept[..., -SCALE:].clone(memory_format=torch.contiguous_format).view(torch.float16)
-    return kept[..., :-SCALE].to(dtype).mul_(scale.to(dtype))
 
 
 class NarrowCache:

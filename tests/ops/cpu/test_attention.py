@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from cutaway.base.errors import BadInput
-from cutaway.nn.narrow_cache import encode
 from cutaway.ops.cpu.attention import SPAN, Attend, Parts, Rows, attend_kernel, attend_readable, spans_for
 from cutaway.ops.cpu.cache import Store
 from cutaway.ops.cpu.list import Laid, Operations, address, pointer, whole
+from cutaway.ops.narrow_row import encode
 
 # Means of values of size 1, weighted by exponentials of scores of size 5: each off by 1e-6 of itself at most.
 CLOSE = {"rtol": 1e-5, "atol": 3e-6}

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cutaway.base.errors import BadInput
-from cutaway.nn.narrow_cache import decode, encode
 from cutaway.ops.cpu.cache import Store
+from cutaway.ops.narrow_row import decode, encode
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8], ids=str)
@@ -30,7 +30,7 @@ def test_written_and_read_back(dtype, paged):
             assert ((found - new).abs() <= new.abs().amax(-1, keepdim=True) * unit).all()
 
 
-def test_int8_lies_as_the_narrow_cache_lays_it():
+def test_int8_lies_as_a_narrow_row():
     """A cache that torch wrote is read here, and the other way round."""
     rows = torch.randn(5, 3, 32) * torch.logspace(-6, 3, 3)[:, None]
     rows[4, 2] = 0

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from cutaway.base.errors import BadInput
-from cutaway.nn.narrow_cache import decode, encode
 from cutaway.ops import rope
 from cutaway.ops.cpu.cache import Store
 from cutaway.ops.cpu.rotate import (
@@ -17,6 +16,7 @@ from cutaway.ops.cpu.rotate import (
     rotate_kernel,
     rotate_readable,
 )
+from cutaway.ops.narrow_row import decode, encode
 
 CLOSE = {"rtol": 3e-6, "atol": 3e-6}  # fp32 products and sums in another order
 

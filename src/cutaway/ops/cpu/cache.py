@@ -2,7 +2,7 @@
 
 Row `table[slot, place // page] + place % page` of `keys` is the key of a slot's token number `place`. A paged store
 (P, C, G, K) is its own `flatten(0, 1)` with a table of page numbers times C; a contiguous one has a page for each slot.
-int8: behind the bytes of each head stands its scale in fp16, as nn/narrow_cache.py lays them; a number is worth
+int8: behind the bytes of each head stands its scale in fp16, as ops/narrow_row.py lays them; a number is worth
 scale * byte, the scale max|x| / 127 rounded up, so it is off by half of the scale at most.
 Where `more` is given, a key is what stands in `keys` and behind it what stands there (nn/attention/latent.py).
 X rows of the store · G kv head · K head dim · B slot · M page of a slot.
@@ -18,17 +18,14 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput
-from cutaway.ops.blocks.absmax import half_above, steps
 from cutaway.ops.cpu.list import pointer
+from cutaway.ops.narrow_row import SCALE, decode, encode
 
 KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.int8)
 """In the order of cache.h's enum."""
 
 LANES = 16
 """Head widths are multiples of this."""
-
-SCALE = 2
-"""Bytes behind those of an int8 head."""
 
 WIDEST = 1024
 """The widest head that attention.cpp has room for."""
@@ -120,19 +117,11 @@ class Store:
         """Puts a token's key and value at each of some places. Not for keys of two parts."""
         rows = torch.stack([self.rows(int(slot), place) for slot, place in zip(slots, places.long(), strict=True)])
         for store, new in ((self.keys, key_NGK), (self.values, value_NGK)):
-            if store.dtype != torch.int8:
-                store[rows] = new.to(store.dtype)
-                continue
-            scale = half_above(new.abs().amax(-1, keepdim=True) / 127)
-            store[rows] = torch.cat((steps(new, scale.float()).to(torch.int8), scale.view(torch.int8)), -1)
+            store[rows] = encode(new) if store.dtype == torch.int8 else new.to(store.dtype)
 
     @staticmethod
     def _wide(store: Tensor, rows: Tensor) -> Tensor:
-        kept = store[rows]
-        if store.dtype != torch.int8:
-            return kept.float()
-        # A copy: two bytes are seen as one number only where they begin at an even place.
-        return kept[..., :-SCALE].float() * kept[..., -SCALE:].contiguous().view(torch.float16).float()
+        return decode(store[rows]) if store.dtype == torch.int8 else store[rows].float()
 
 
 def _width(store: Tensor) -> int:
