@@ -10,6 +10,7 @@ N rows that a pass writes · S rows that it reads · P page · C place in a page
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,7 @@ class PagedCache:
             self.pages[place] = torch.zeros(shape, dtype=stream.held_in(dtype), device=device)
         self.device = device
         self._marks = 0
+        self._left: deque[int] = deque()  # marks that nobody holds any more, not yet closed
 
     @property
     def bytes(self) -> int:
@@ -100,17 +102,25 @@ class PagedCache:
 
     def begin(self, owners: Sequence[int], counts: tuple[int, ...]) -> PagedView:
         """The view of a pass in which these sequences bring so many tokens; makes room for them."""
+        self.let_go()
         for owner, count in zip(owners, counts, strict=True):
             self.copy(self.tables.reserve(owner, self.tables.length(owner) + count))
         return PagedView(self, owners, counts)
 
     def mark(self, owner: int) -> Mark:
         """Holds what a sequence holds now, for as long as the mark is there."""
+        self.let_go()
         self._marks += 1
         mark = Mark(owner=-self._marks)
         self.tables.fork(owner, mark.owner)
-        weakref.finalize(mark, self.tables.close, mark.owner)
+        # Garbage may be collected amid a call of the tables, or in another thread: only a note is taken then.
+        weakref.finalize(mark, self._left.append, mark.owner)
         return mark
+
+    def let_go(self) -> None:
+        """Closes the marks that nobody holds any more; every pass begins with that."""
+        while self._left:
+            self.tables.close(self._left.popleft())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,6 +137,7 @@ class PagedView:
     """
 
     def __init__(self, cache: PagedCache, owners: Sequence[int], counts: tuple[int, ...]):
+        cache.let_go()
         self.cache, self.tables, self.owners, self.counts = cache, cache.tables, tuple(owners), counts
         self._lengths = tuple(self.tables.length(owner) for owner in owners)
         self._written: dict[tuple[int, int], tuple[Tensor, tuple[int, ...]]] = {}
