@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cutaway.base.errors import CutawayError
@@ -54,6 +56,17 @@ def test_build_compiles_now_also_where_they_are_off(monkeypatch, tmp_path, capsy
     assert asked == ["avx2" if value == "avx2" else "on"] and texts == ["compiling kernels: 1 of 3 files"]
     err = capsys.readouterr().err
     assert "half a minute" in err and "kernels for avx2 are built: " in err.replace("\n", " ")
+
+
+def test_what_was_built_is_told_as_json(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CUTAWAY_KERNELS", "off")
+    monkeypatch.setattr(kernels, "look", lambda what: found("missing", tmp_path))
+    monkeypatch.setattr(kernels, "build", lambda what, told: found("built", tmp_path))
+    monkeypatch.setattr(kernels, "opened", lambda path: None)
+    assert main(["doctor", "--build", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["kernels"]
+    assert (told["state"], told["asked"], told["library"]) == ("built", "off", str(tmp_path / "a.so"))
+    assert main(["doctor", "--build"]) == 0 and capsys.readouterr().out == ""
 
 
 def test_a_build_that_fails_is_one_line_and_exit_code_1(monkeypatch, tmp_path, capsys):

@@ -31,7 +31,9 @@ def doctor(
     """
     with _watching() as now:
         if build:
-            kernels.build_now(now)
+            report = {"kernels": kernels.build_now(now)}
+            if as_json:
+                show_json(report)
             return
         report = examine(context, now)
     if as_json:

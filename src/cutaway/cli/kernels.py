@@ -11,7 +11,7 @@ from typing import Any
 
 from cutaway.base.errors import CutawayError
 from cutaway.cli.console import say
-from cutaway.ops.cpu.first_use import build, look
+from cutaway.ops.cpu.first_use import Found, build, look
 from cutaway.ops.cpu.instructions import OFF, ON, VARIABLE, opened, wanted
 
 BUILD = "cutaway doctor --build"
@@ -19,8 +19,11 @@ BUILD = "cutaway doctor --build"
 
 def found() -> dict[str, Any]:
     """For JSON: what is there; nothing is compiled or begun."""
+    return _report(look(os.environ.get(VARIABLE, "")))
+
+
+def _report(one: Found) -> dict[str, Any]:
     asked = os.environ.get(VARIABLE, "").strip()
-    one = look(asked)
     return {
         "state": one.state,
         "asked": asked or None,
@@ -52,8 +55,9 @@ def in_words(report: dict[str, Any]) -> dict[str, str]:
     return told
 
 
-def build_now(now: Callable[[str], None]) -> None:
-    """Compiles them, and waits. `now(text)` is told how far it is. Raises CutawayError where they cannot be had."""
+def build_now(now: Callable[[str], None]) -> dict[str, Any]:
+    """Compiles them, and waits; what `found` says of them then. `now(text)` is told how far it is. Raises CutawayError
+    where they cannot be had."""
     asked = os.environ.get(VARIABLE, "")
     asked = ON if wanted(asked) in (None, OFF) else asked
     before = look(asked)
@@ -64,3 +68,4 @@ def build_now(now: Callable[[str], None]) -> None:
         raise CutawayError(f"no kernels: {one.why}")
     opened(one.path)
     say(f"kernels for {one.set} {'were built already' if before.state == 'built' else 'are built'}: {one.path}")
+    return _report(one)
