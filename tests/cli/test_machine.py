@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from cutaway.cli import machine
 from cutaway.cli.machine import Machine, look
+from cutaway.ops.cpu import compiler
+from cutaway.ops.cpu.compiler import Compiler
 
 INTEL = "processor: 0\nmodel name\t: Some CPU @ 2GHz\nflags\t: fpu avx2 avx512f avx512_vnni amx_tile\n\nprocessor: 1\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50\nFeatures\t: fp asimd asimddp sve\n"
@@ -46,8 +49,15 @@ def test_memory_with_and_without_a_containers_limit(files):
 
 
 def test_nothing_known_is_no_error(files, monkeypatch):
-    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert machine._memory() == (None, None) and machine._features() == () and machine._compiler() is None
+
+
+def test_the_compiler_is_the_one_that_kernels_are_made_with(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert machine._compiler() is None
+    monkeypatch.setattr(compiler, "find", lambda: Compiler(command=("g++", "-m64"), version="g++ 12"))
+    assert machine._compiler() == "g++ -m64: g++ 12"
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])

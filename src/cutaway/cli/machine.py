@@ -8,9 +8,7 @@ Read next: lab/measure.py
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -49,7 +47,6 @@ SYSCTLS = {
     "arm.FEAT_BF16": "bf16",
     "arm.FEAT_SME": "sme",
 }
-COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +145,11 @@ def _cache() -> int | None:
 
 
 def _compiler() -> str | None:
-    """The first C++ compiler on the path, and its own first line about itself."""
-    for name in (os.environ.get("CXX", ""), *COMPILERS):
-        if name and (found := shutil.which(name)):
-            lines = _ask([found] if name == "cl" else [found, "--version"]).strip().splitlines()
-            return f"{name}: {lines[0]}" if lines else name
-    return None
+    """The C++ compiler that kernels are made with, and its own first line about itself."""
+    from cutaway.ops.cpu.compiler import find
+
+    found = find()
+    return None if found is None else f"{' '.join(found.command)}: {found.version}"
 
 
 def _sysctl(name: str) -> str:
@@ -168,7 +164,7 @@ def _ask(command: list[str]) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return answer.stdout or (answer.stderr if command[0].lower().endswith(("cl", "cl.exe")) else "")
+    return answer.stdout
 
 
 def _read(path: Path) -> str:

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from cutaway.ops.cpu import compiler
-from cutaway.ops.cpu.compiler import Compiler, Failed, compiled, fault, find
+from cutaway.ops.cpu.compiler import Compiler, Failed, compiled, fault, find, lack
 from cutaway.ops.cpu.compiler import made as found
 
 FLAGS = ("-O1",)
@@ -169,8 +169,15 @@ def test_cxx_names_the_compiler(monkeypatch, real):
     program = shutil.which(real.command[0])
     monkeypatch.setenv("CXX", f"{program} -DPERSON")
     assert find() == Compiler(command=(str(program), "-DPERSON"), version=real.version)
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert find() is None
+    for nonsense in ("no-such-compiler -O2", 'g++ "'):
+        monkeypatch.setenv("CXX", nonsense)
+        assert find() is None and lack().startswith(f'CXX names "{nonsense}"')
+
+
+def test_without_cxx_and_without_a_compiler_it_says_which_are_looked_for(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert find() is None and lack().startswith("no C++ compiler is here (g++, ")
 
 
 def test_without_a_compiler_there_is_none(monkeypatch, tmp_path):

@@ -106,7 +106,8 @@ def test_another_process_is_at_it(stand_in, tmp_path):
 def test_off_another_cpu_no_compiler(stand_in, monkeypatch):
     assert look("off").state == "off" and not stand_in.notes.exists()
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert look("").state == "impossible" and "no C++ compiler" in str(look("").why)
+    assert look("").state == "impossible" and look("").why == compiler.lack()
+    assert "no-such-compiler" in compiler.lack()
     monkeypatch.setattr(first_use.platform, "machine", lambda: "aarch64")
     assert (look("on").state, look("on").why) == ("impossible", "there are none for aarch64")
 

@@ -29,7 +29,7 @@ from cutaway.base.cores import cores
 from cutaway.base.paths import atomic, expand, home
 from cutaway.ops.cpu.commands import Failed, finished, output
 
-__all__ = ["Compiler", "Failed", "being_made", "compiled", "fault", "find", "made", "nowhere"]
+__all__ = ["Compiler", "Failed", "being_made", "compiled", "fault", "find", "lack", "made", "nowhere"]
 
 NAMES = ("g++", "clang++", "c++")
 SUFFIX = ".dll" if sys.platform == "win32" else ".so"
@@ -53,15 +53,32 @@ class Compiler:
 
 def find() -> Compiler | None:
     """What CXX names, or the first of g++, clang++ and c++ that runs; None where there is none."""
-    named = os.environ.get("CXX", "").strip()
-    commands = [tuple(shlex.split(named))] if named else [(name,) for name in NAMES]
-    for command in commands:
+    named = _named()
+    for command in [_command(named)] if named else [(name,) for name in NAMES]:
         if shutil.which(command[0]) is None:
             continue
         answer = output([*command, "--version"], timeout=60)
         if answer is not None:
             return Compiler(command=command, version=answer.partition("\n")[0].strip())
     return None
+
+
+def lack() -> str:
+    """Why there is none, where `find` finds none."""
+    if named := _named():
+        return f'CXX names "{named}", which is no C++ compiler that runs here'
+    return "no C++ compiler is here (g++, clang++ or c++; CXX names another)"
+
+
+def _named() -> str:
+    return os.environ.get("CXX", "").strip()
+
+
+def _command(named: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(named))
+    except ValueError:  # a quotation that does not end
+        return (named,)
 
 
 def made(name: str, files: Sequence[Path], flags: Sequence[str], compiler: Compiler) -> Path | None:

@@ -68,7 +68,7 @@ def _through(asked: str, get: Get) -> Found:
         return Found(state="impossible", why=f"there are none for {platform.machine()}")
     compiler = making.find()
     if compiler is None:
-        return Found(state="impossible", why="no C++ compiler is here (g++, clang++ or c++; CXX names another)")
+        return Found(state="impossible", why=making.lack())
     found = partial(Found, compiler=compiler.version)
     wants = ("cpu", (FOLDER / PROBE,), COMMON, compiler)
     try:
