@@ -139,7 +139,7 @@ def test_the_pool_is_the_one_that_torch_has(loaded):
         "assert library().count_threads(2) == 2\n"
         "print(len(os.listdir('/proc/self/task')) - before)"
     )
-    if not sys.platform.startswith("linux") or build._pool() is None:
+    if not sys.platform.startswith("linux") or build.torch_pool() is None:
         pytest.skip("only Linux tells a process's threads")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "0"

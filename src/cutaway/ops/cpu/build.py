@@ -108,14 +108,14 @@ def load(path: Path) -> CDLL:
     kernels = opened(path)
     pointer, number = ctypes.c_void_p, ctypes.c_int
     kernels.multiply.argtypes = (pointer, pointer, number, pointer, number, number, number)
-    pool = _pool()
+    pool = torch_pool()
     if pool is not None:
         kernels.borrow_pool(*pool)
     return kernels
 
 
 @lru_cache(maxsize=1)
-def _pool() -> tuple[ctypes.c_void_p, ...] | None:
+def torch_pool() -> tuple[ctypes.c_void_p, ...] | None:
     """The addresses of three functions of the OpenMP library that torch has loaded; None where it has none such."""
     names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
     beside = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))

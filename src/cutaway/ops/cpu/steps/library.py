@@ -23,8 +23,7 @@ import torch
 from torch import Tensor
 
 from cutaway.base.errors import BadInput, CutawayError
-from cutaway.ops.cpu import build
-from cutaway.ops.cpu.build import Kernels, find_kernels
+from cutaway.ops.cpu.build import Kernels, find_kernels, torch_pool
 from cutaway.ops.cpu.commands import Failed
 from cutaway.ops.cpu.compiler import compiled, find
 from cutaway.ops.cpu.instructions import COMMON, ON, SETS, VARIABLE, opened
@@ -70,7 +69,7 @@ def find_steps(asked: str) -> Kernels:
         library = opened(path)
     except Failed as error:
         return Kernels(state="failed", why=str(error))
-    pool = build._pool()
+    pool = torch_pool()
     if pool is not None:
         library.borrow_pool(*pool)
     library.read_memory.restype = c_uint64
