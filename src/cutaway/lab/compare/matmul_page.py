@@ -130,10 +130,7 @@ def _line(
     step: str, found: Reached | None, before: Reached | None, limits: Limits, lacks: str | None
 ) -> tuple[str, ...]:
     if found is None:
-        missing = DASH
-        if lacks and STEPS[step].native:
-            missing = "no compiler here" if "compiler" in lacks else "not here"
-        return (step, *(DASH,) * 7, missing)
+        return (step, *(DASH,) * 7, "not here" if lacks and STEPS[step].native else DASH)
     rate = limits.int8 if STEPS[step].int8 else limits.fp32
     roof = _roof(found, limits.bandwidth, rate)
     return (
