@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from cutaway.cli import machine
 from cutaway.cli.compare import matmul as command
 from cutaway.cli.main import main
 from cutaway.lab.compare import matmul
@@ -57,7 +59,7 @@ def test_without_a_compiler_the_rest_runs(asked, monkeypatch, capsys):
     monkeypatch.setattr(command, "_kernels", lambda chosen: (None, "no C++ compiler is here"))
     assert main(ORDER) == 0
     captured = capsys.readouterr()
-    assert "4 cells to measure" in captured.err and captured.out.count("no compiler here") == 10
+    assert "4 cells to measure" in captured.err and captured.out.count("not here") == 10
     assert "no C++ compiler is here" in " ".join(captured.err.split())
 
 
@@ -98,6 +100,20 @@ def test_what_is_wrong_is_said_before_anything_is_measured(asked, tmp_path, caps
     assert main([*ORDER, *change]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
     assert not asked and not list(tmp_path.iterdir())
+
+
+def test_more_memory_than_is_free_is_refused_before_it_is_taken(asked, tmp_path, monkeypatch, capsys):
+    here = machine.look()
+    for free, total in ((1 << 30, 1 << 35), (None, 1 << 30)):
+        there = replace(here, memory_free=free, memory=total)
+        monkeypatch.setattr(machine, "look", lambda there=there: there)
+        for change, takes in ((["--memory", "2000"], "2.1 GB"), (["--outputs", "65536", "--inputs", "1024"], "2.1 GB")):
+            assert main([*ORDER, *change]) == 2
+            said = f"--memory: with this matrix a step takes about {takes}, and 1.1 GB of memory are free"
+            assert said in " ".join(capsys.readouterr().err.split())
+    assert not asked and not list(tmp_path.iterdir())
+    monkeypatch.setattr(machine, "look", lambda: replace(here, memory_free=None, memory=None))
+    assert main([*ORDER, "--memory", "2000", "--only", "numpy"]) == 0 and asked
 
 
 def test_kernels_or_why_not(monkeypatch):

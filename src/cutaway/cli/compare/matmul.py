@@ -15,8 +15,9 @@ from cutaway.base.cores import cores
 from cutaway.base.errors import BadInput
 from cutaway.cli import threads
 from cutaway.cli.compare.measuring import COMPARISONS, AsJson, Out, Run, compare, words
-from cutaway.cli.console import say
+from cutaway.cli.console import megabytes, say
 
+CHECKED = 32  # bytes of a weight while a product is held against the exact one, in float64
 STEPS = "python,numpy,torch,scalar,vector,int8,prefetch,kernel"
 
 
@@ -58,6 +59,7 @@ def matmul(
         kernels=kernels,
         lacks=lacks,
     )
+    _check_room(comparison.memory, comparison.outputs * comparison.inputs)
     compare("matmul", comparison, folder or _folder(only, chosen), out=out, as_json=as_json, timed=True)
 
 
@@ -81,6 +83,18 @@ def _beyond_the_cache() -> int:
 
     found = machine.look()
     return measure.buffer_size(found.cache, found.memory)
+
+
+def _check_room(memory: int, weights: int) -> None:
+    """Raises BadInput where a step would take more memory than is free, as far as this machine tells."""
+    from cutaway.cli import machine
+
+    found = machine.look()
+    free = found.memory if found.memory_free is None else found.memory_free
+    takes = memory + CHECKED * weights
+    if free is not None and takes > free:
+        said = f"with this matrix a step takes about {megabytes(takes)}, and {megabytes(free)} of memory are free"
+        raise BadInput(said, source="--memory")
 
 
 def _kernels(chosen: tuple[str, ...]) -> tuple[str | None, str | None]:
