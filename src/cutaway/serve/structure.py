@@ -72,21 +72,18 @@ def offered(speaker: Speaker, body: ChatBody) -> Offer | None:
 
 def guided(speaker: Speaker, body: Wanted) -> Constraint | None:
     """What the `guided_...` fields ask for. Raises Fault, BadInput."""
-    asked = [name for name in GUIDES if getattr(body, name) is not None]
-    if len(asked) > 1:
-        raise Fault(400, f"{asked[1]}: {asked[0]} is there already", param=asked[1])
-    return _constraint(speaker, GUIDES[asked[0]], getattr(body, asked[0]), asked[0]) if asked else None
+    return _begun(speaker, _guide(body))
 
 
 def constrained(speaker: Speaker, body: ChatBody, offer: Offer | None) -> Constraint | None:
     """What the answer to a conversation has to be; None where it is free. Raises Fault, BadInput."""
-    shaped, guide = _formatted(speaker, body.response_format), guided(speaker, body)
-    if guide is not None and (shaped is not None or offer is not None):
-        name = next(name for name in GUIDES if getattr(body, name) is not None)
-        said = "response_format is there already" if shaped is not None else "beside tools only response_format is kept"
-        raise Fault(400, f"{name}: {said}", param=name)
+    schema, guide = _schema(body.response_format), _guide(body)
+    shape = None if schema is None else _asked(SCHEMA, "json_schema", schema)
+    if guide is not None and (shape is not None or offer is not None):
+        said = "response_format is there already" if shape is not None else "beside tools only response_format is kept"
+        raise Fault(400, f"{guide.param}: {said}", param=guide.param)
     if offer is None or speaker.tokenizer is None:
-        return shaped or guide
+        return _begun(speaker, shape or guide)
     tokenizer = speaker.tokenizer
     calls = held(tokenizer, offer.tools, offer.style, offer.choice, parallel=offer.parallel, answer=offer.schema)
     if calls is not None:
@@ -105,19 +102,41 @@ def _schema(told: Format | None) -> Schema | None:
     return told.json_schema.schema_
 
 
-def _formatted(speaker: Speaker, told: Format | None) -> Constraint | None:
-    schema = _schema(told)
-    return None if schema is None else _constraint(speaker, "json_schema", schema, SCHEMA)
+@dataclass(frozen=True)
+class Asked:
+    """A constraint that no tokenizer has seen yet, and the field that asks for it."""
+
+    param: str
+    constraint: Constraint
 
 
-def _constraint(speaker: Speaker, kind: Any, body: Any, param: str) -> Constraint:
+def _guide(body: Wanted) -> Asked | None:
+    asked = [name for name in GUIDES if getattr(body, name) is not None]
+    if len(asked) > 1:
+        raise Fault(400, f"{asked[1]}: {asked[0]} is there already", param=asked[1])
+    return _asked(asked[0], GUIDES[asked[0]], getattr(body, asked[0])) if asked else None
+
+
+def _asked(param: str, kind: Any, body: Any) -> Asked:
     try:
-        made = Constraint(kind=kind, body=body)
-        made.begin(speaker.tokenizer)
-        return made
+        return Asked(param, Constraint(kind=kind, body=body))
     except BadInput as error:
-        inner = f"{error.field}: " if error.field not in (None, kind) else ""
-        raise Fault(400, f"{param}: {inner}{error.message}", param=param) from error
+        raise _fault(param, kind, error) from error
+
+
+def _begun(speaker: Speaker, asked: Asked | None) -> Constraint | None:
+    if asked is None:
+        return None
+    try:
+        asked.constraint.begin(speaker.tokenizer)
+    except BadInput as error:
+        raise _fault(asked.param, asked.constraint.kind, error) from error
+    return asked.constraint
+
+
+def _fault(param: str, kind: str, error: BadInput) -> Fault:
+    inner = f"{error.field}: " if error.field not in (None, kind) else ""
+    return Fault(400, f"{param}: {inner}{error.message}", param=param)
 
 
 class Spoken:
