@@ -153,6 +153,13 @@ def test_many_rows_of_a_prompt_are_each_as_alone(kernels, dtype, heads, kv_heads
         for row in (0, 1, 63, 64, 106, 149, 150):
             one = Rows(slots=rows.slots[row : row + 1], places=places[row : row + 1])
             assert torch.equal(attend_kernel(q[row : row + 1], store, one, scale=0.2, **rules)[0], together[row]), row
+        threads = torch.get_num_threads()
+        try:
+            for count in (1, 2, 3, 7):  # heads that are left over are cut in rows, one part for each thread
+                torch.set_num_threads(count)
+                assert torch.equal(attend_kernel(q, store, rows, scale=0.2, **rules), together), count
+        finally:
+            torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 3])

@@ -208,26 +208,37 @@ static int spans_apart(const Attend &a) {
     return (longest + SPAN - 1) / SPAN;
 }
 
+// All spans of a run, one after the other, for one head.
+static void attend_run(const Attend &a, Keys &keys, const Run &run, int head) {
+    empty(a, run, head, 0);
+    for (int span = 0; span * SPAN < run.end; span++) attend_span(a, keys, run, head, span);
+}
+
+constexpr int WORTH = 16;  // rows of a run that are worth a thread's own copy of their keys
+
 EXPORT void attend(const Attend *given, int thread, int threads) {
     const Attend &a = *given;
-    const int apart = spans_apart(a);
+    const int apart = spans_apart(a), heads = a.cache->kv_heads;
     Keys keys;
     int64_t turn = 0;  // pieces of work go to the threads in turn, which balances them: each is a run, a head and a span
     for (int row = 0; row < a.count;) {
         const Run run = worked_together(a, row);
-        const int spans = (run.end + SPAN - 1) / SPAN;
-        for (int head = 0; head < a.cache->kv_heads; head++) {
-            if (a.spans > 1) {
+        if (a.spans > 1) {
+            const int spans = (run.end + SPAN - 1) / SPAN;
+            for (int head = 0; head < heads; head++)
                 for (int span = 0; span < apart; span++)
                     if (span >= spans || turn++ % threads == thread) {
                         if (span >= spans && thread) continue;  // what no key is in is soon emptied
                         empty(a, run, head, span);
                         attend_span(a, keys, run, head, span);
                     }
-            } else if (turn++ % threads == thread) {
-                empty(a, run, head, 0);
-                for (int span = 0; span < spans; span++) attend_span(a, keys, run, head, span);
-            }
+        } else {
+            // Of a long run each thread takes as many heads, and of each head that is left over its share of the rows.
+            const int even = run.rows < threads * WORTH ? heads : heads / threads * threads;
+            for (int head = 0; head < even; head++)
+                if (turn++ % threads == thread) attend_run(a, keys, run, head);
+            const int first = row + run.rows * thread / threads, end = row + run.rows * (thread + 1) / threads;
+            for (int head = even; head < heads; head++) attend_run(a, keys, run_at(a, first, end - first), head);
         }
         row += run.rows;
     }
