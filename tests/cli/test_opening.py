@@ -59,7 +59,8 @@ def test_the_attention_asked_for_is_the_one_it_runs_on(monkeypatch):
         if choice.lacks() is not None:
             continue
         language = open_language(SimpleNamespace(meta={}), "owner/name", attend=name)  # type: ignore[arg-type]
-        changed = {} if choice.activate is None else {"activate": choice.activate}
+        others = {"activate": choice.activate, "linear": choice.linear}
+        changed = {name: form for name, form in others.items() if form is not None}
         assert language.forms == replace(attending(), attend=choice.form, attend_blocks=choice.blocks, **changed)
 
 

@@ -6,7 +6,6 @@ N tokens, flat.   Read next: nn/quantised.py (the same map over packed weights)
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.nn.context import Context
@@ -21,7 +20,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return context.forms.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         outputs, inputs = self.weight.shape

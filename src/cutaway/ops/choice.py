@@ -24,6 +24,7 @@ from cutaway.ops.block_sparse import attend_blocks_gathered
 from cutaway.ops.cpu.bend import activate_kernels
 from cutaway.ops.cpu.build import kernels
 from cutaway.ops.cpu.causal import attend_kernels
+from cutaway.ops.cpu.dense import linear_kernels
 from cutaway.ops.tiled import attend_tiled
 from cutaway.ops.visible import Visible
 
@@ -104,13 +105,14 @@ def nothing() -> CutawayError | None:
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """A form of attention, what it is in a few words, and why it cannot run here, if so. `blocks`: what goes with it
-    where blocks of keys are chosen; `activate`: activations that go with it, None for the usual ones."""
+    where blocks of keys are chosen; `activate`, `linear`: activations and linear maps that do, None for the usual."""
 
     name: str
     form: Form
     what: str
     blocks: Form = attend_blocks_gathered
     activate: Form | None = None
+    linear: Form | None = None
     lacks: Callable[[], CutawayError | None] = nothing
 
 
@@ -126,7 +128,8 @@ ATTEND: Mapping[str, Choice] = MappingProxyType(
                 name="kernels",
                 form=attend_kernels,
                 activate=activate_kernels,
-                what="our own C++ in training on a CPU, GELU with it; elsewhere as sdpa",
+                linear=linear_kernels,
+                what="our own C++ in training on a CPU, linear maps and GELU with it; elsewhere as sdpa",
                 lacks=kernels_lack,
             ),
             Choice(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cutaway.base.errors import BadInput
 from cutaway.base.names import did_you_mean
-from cutaway.ops import activation, norm, rope
+from cutaway.ops import activation, linear, norm, rope
 from cutaway.ops.attend import attend_readable, attend_sdpa
 from cutaway.ops.block_sparse import attend_blocks_gathered, attend_blocks_readable
 from cutaway.ops.choice import ATTEND, Form, choose_attend
@@ -58,6 +58,7 @@ class Forms:
     rms_norm: Form = norm.rms_norm_fast
     layer_norm: Form = norm.layer_norm_fast
     activate: Form = activate_fast
+    linear: Form = linear.linear_fast
     gate: Form = activation.gate_fast
     multiply: Form = multiply_fast
     dispatch: Form = dispatch_sorted
@@ -81,6 +82,7 @@ READABLE = Forms(
     rms_norm=norm.rms_norm_readable,
     layer_norm=norm.layer_norm_readable,
     activate=activate_readable,
+    linear=linear.linear_readable,
     gate=activation.gate_readable,
     multiply=multiply_readable,
     dispatch=dispatch_readable,
@@ -123,8 +125,8 @@ def attending(name: str | None = None, activations: str | None = None) -> Forms:
 def attended(name: str | None = None) -> Forms:
     """The fast forms with the attention of a name, by the rule of `choose_attend`, which says what it raises."""
     choice = choose_attend(name)
-    activate = choice.activate or FAST.activate
-    return replace(FAST, attend=choice.form, attend_blocks=choice.blocks, activate=activate)
+    activate, linear = choice.activate or FAST.activate, choice.linear or FAST.linear
+    return replace(FAST, attend=choice.form, attend_blocks=choice.blocks, activate=activate, linear=linear)
 
 
 def named(**chosen: str) -> Forms:
