@@ -18,7 +18,7 @@ def make(root, tmp_path, monkeypatch):
     ran: list[list[str]] = []
     codes: dict[str, int] = {}
 
-    def run(*command):
+    def run(*command, **variables):
         text = " ".join(command)
         ran.append(text)
         if " -m venv " in text:
