@@ -2,9 +2,9 @@
 //
 //     out_mn (+)= sum_k a_mk b_kn (+ bias_n)
 // Rows and columns of a and b lie as far apart as they are told to, so that one kernel makes y = x W^T, dx = dy W and
-// dW = dy^T x. The torch sibling is `linear_readable` in dense.py.
-// A few rows by WIDE vectors of columns are summed in registers: for each k that many numbers of a, each in all lanes,
-// meet WIDE vectors of b. The columns of b that stand together so, a panel, are first laid side by side in memory of the
+// dW = dy^T x. The torch sibling is `linear_readable` in ops/linear.py.
+// A few rows by WIDE registers of columns are summed in registers: for each k that many numbers of a, each in all lanes,
+// meet WIDE registers of b. The columns of b that stand together so, a panel, are first laid side by side in memory of the
 // thread's own: they are read once for every few rows. Each number of out is summed by one thread, in the order of k, so
 // that results do not depend on how many threads there are.   Read next: vector.h, causal.cpp
 
@@ -15,12 +15,20 @@
 #include "curves.h"
 #include "export.h"
 
+// A register, and how many rows of a meet two registers of b at a time. Not `Floats`, which with AVX2 are two registers:
+// g++ 12 would write such pairs to memory after every product.
 #if defined(__AVX512F__)
-constexpr int ROWS = 12, WIDE = 2;  // sums that stay in registers: 24 of 32
+using Register = __m512;
+constexpr int ROWS = 12;  // 24 sums in 32 registers
+static inline Register everywhere(float x) { return _mm512_set1_ps(x); }
+static inline Register multiply_add(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
 #else
-constexpr int ROWS = 6, WIDE = 1;  // 12 of 16
+using Register = __m256;
+constexpr int ROWS = 6;  // 12 in 16
+static inline Register everywhere(float x) { return _mm256_set1_ps(x); }
+static inline Register multiply_add(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
 #endif
-constexpr int PANEL = WIDE * LANES;
+constexpr int WIDE = 2, PANEL = WIDE * sizeof(Register) / sizeof(float);
 // Products of a sum at a time: a panel of so many rows stays in the nearest cache, and sums of such sums are rounded less
 // than one long one, as MKL's are.
 constexpr int DEEP = 192;
@@ -55,29 +63,33 @@ static void lay(const Dense &d, int column, int columns, int first, int count, f
         }
 }
 
-// M rows of `columns` columns of out, `count` products of each sum.
+// made[m][n] = sum_k a[m][k] panel[k][n], of M rows of a.
 template <int M>
-static inline void block(const Dense &d, const float *a, const float *panel, int count, float *out, int columns,
-                         const float *bias, bool adds) {
-    Floats sums[M][WIDE];
+static inline void block(const Dense &d, const float *a, const Register *panel, int count, Register *made) {
+    Register sums[M][WIDE];
     for (int m = 0; m < M; m++)
-        for (int v = 0; v < WIDE; v++) sums[m][v] = zeros();
-    for (int k = 0; k < count; k++) {
-        Floats b[WIDE];
-        for (int v = 0; v < WIDE; v++) b[v] = load(panel + k * PANEL + v * LANES);
+        for (int v = 0; v < WIDE; v++) sums[m][v] = everywhere(0);
+    for (int k = 0; k < count; k++)
         for (int m = 0; m < M; m++) {
-            const Floats one = same(a[m * d.a_row + k * d.a_column]);
-            for (int v = 0; v < WIDE; v++) sums[m][v] = multiply_add(one, b[v], sums[m][v]);
+            const Register one = everywhere(a[m * d.a_row + k * d.a_column]);
+            for (int v = 0; v < WIDE; v++) sums[m][v] = multiply_add(one, panel[k * WIDE + v], sums[m][v]);
         }
-    }
-    for (int v = 0; v < WIDE; v++) {
-        const int left = columns - v * LANES, lanes = left < 0 ? 0 : left < LANES ? left : LANES;
-        const Floats more = bias ? load_some(bias + v * LANES, lanes) : zeros();
-        for (int m = 0; m < M; m++) {
-            float *to = out + m * d.out_row + v * LANES;
-            Floats sum = sums[m][v] + more;
-            if (adds) sum = sum + load_some(to, lanes);
-            store_some(to, sum, lanes);
+    for (int m = 0; m < M; m++)
+        for (int v = 0; v < WIDE; v++) made[m * WIDE + v] = sums[m][v];
+}
+
+// out[m][n] (+)= made[m][n] (+ bias[n]).
+static inline void put(const float *made, int rows, int columns, const float *bias, bool adds, float *out, int64_t row) {
+    for (int n = 0; n < columns; n += LANES) {
+        const int lanes = columns - n < LANES ? columns - n : LANES;
+        const Floats more = bias ? load_some(bias + n, lanes) : zeros();
+        for (int m = 0; m < rows; m++) {
+            float *to = out + m * row + n;
+            const Floats sum = load(made + m * PANEL + n) + more;
+            if (lanes == LANES)
+                store(to, adds ? sum + load(to) : sum);
+            else
+                store_some(to, adds ? sum + load_some(to, lanes) : sum, lanes);
         }
     }
 }
@@ -92,6 +104,7 @@ EXPORT void dense(const Dense *given, int thread, int threads) {
     const Dense &d = *given;
     const int deep = d.count < DEEP ? d.count : DEEP;
     const std::unique_ptr<float[], Free> room(new (CACHE_LINE) float[(size_t)deep * PANEL]);
+    alignas(64) float made[ROWS * PANEL];
     const int64_t panels = (d.columns + PANEL - 1) / PANEL, tiles = (d.rows + ROWS - 1) / ROWS, all = panels * tiles;
     for (int64_t one = all * thread / threads, end = all * (thread + 1) / threads, next; one < end; one = next) {
         next = (one / tiles + 1) * tiles < end ? (one / tiles + 1) * tiles : end;
@@ -105,9 +118,11 @@ EXPORT void dense(const Dense *given, int thread, int threads) {
             const bool adds = d.adds || first;
             const auto rows = [&](auto many, int &row) {
                 constexpr int M = decltype(many)::value;
-                for (; row + M <= last; row += M)
-                    block<M>(d, d.a + row * d.a_row + first * d.a_column, room.get(), count,
-                             d.out + row * d.out_row + column, columns, first ? nullptr : bias, adds);
+                for (; row + M <= last; row += M) {
+                    block<M>(d, d.a + row * d.a_row + first * d.a_column, (const Register *)room.get(), count,
+                             (Register *)made);
+                    put(made, M, columns, first ? nullptr : bias, adds, d.out + row * d.out_row + column, d.out_row);
+                }
             };
             int row = from;
             rows(std::integral_constant<int, ROWS>(), row);

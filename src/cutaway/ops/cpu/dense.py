@@ -1,7 +1,8 @@
 """Linear maps in training as a kernel: the product itself, and on the way back those for its input and its weight.
 
 torch's own product (MKL) stays with AVX2 on processors that are not Intel's. Of 768 rows, 128 to 512 columns, on one
-thread of an AMD EPYC that has AVX-512 in full width: 0.43 ms in place of 0.94, and so in proportion back.
+thread of an AMD EPYC that has AVX-512 in full width: 0.43 ms in place of 0.94, and back alike; with AVX2 alone a tenth
+less than torch's. Sums are rounded as MKL's are.
 N tokens, flat · C columns (inputs) · R rows of the weight (outputs).   Read next: ops/cpu/dense.cpp, ops/linear.py
 """
 
@@ -18,7 +19,7 @@ from cutaway.ops.cpu import list as lists
 from cutaway.ops.cpu.list import Operations, alone, pointer
 from cutaway.ops.linear import linear_fast
 
-FEWEST = 32
+FEWEST = 64
 """Rows of x: with fewer, laying the weight side by side takes longer than it saves."""
 
 
