@@ -152,6 +152,40 @@ def test_forks_share_until_one_writes():
     tables.check()
 
 
+@pytest.mark.parametrize("lost", ["fork", "truncate", "mark"])
+def test_room_is_made_a_page_at_a_time_until_others_hold_or_know_it(lost, monkeypatch):
+    tables = BlockTables((EVERYTHING,), [8], page=4)
+    looked = []
+    wanted = BlockTables._wanted
+    monkeypatch.setattr(BlockTables, "_wanted", lambda *told: looked.append(told[3]) or wanted(*told))
+    tables.open(0)
+    for length in range(1, 10):
+        assert tables.reserve(0, length) == []
+        tables.settle(0, length, keys([1] * length, 4))
+        tables.check()
+    assert looked == [1, 5, 9]
+    if lost == "fork":
+        tables.fork(0, 1)
+    elif lost == "truncate":
+        tables.truncate(0, 7)  # within a page that is known by its content
+    else:  # what a sequence became again, as where a guess is taken back
+        tables.fork(0, -1)
+        tables.close(0)
+        tables.fork(-1, 0)
+    assert len(tables.reserve(0, tables.length(0) + 1)) == 1
+    tables.check()
+
+
+def test_room_that_others_hold_is_found_out():
+    tables = BlockTables((EVERYTHING,), [8], page=4)
+    tables.open(0)
+    tables.reserve(0, 2)
+    tables.settle(0, 2)
+    tables.pools[0].publish(tables.rows(0, 0)[0], b"key")
+    with pytest.raises(AssertionError, match="may write page"):
+        tables.check()
+
+
 def test_a_window_lets_go_of_its_pages_and_keeps_the_sinks():
     tables = BlockTables((EVERYTHING, Keep(last=4, first=2)), [100, 100], page=2)
     tables.open(0)

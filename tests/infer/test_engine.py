@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.infer.quantising import decoder
 from torch import Tensor, nn
 
 from cutaway.base.errors import BadInput
@@ -38,6 +39,8 @@ from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
 from cutaway.nn.rope_scaling import DynamicNtk
 from cutaway.nn.stream import Stream
+from cutaway.ops.forms import NAMED
+from cutaway.ops.packed import Packed
 
 VOCAB, DIM, LENGTH = 24, 16, 64
 HEADS = {"heads": 4, "kv_heads": 2, "head_dim": 4}
@@ -258,6 +261,23 @@ def test_the_next_token_is_of_the_new_weights():
     assert one.answer[5:] == alone(engine, Sequence(rest, 0, 0, limit=0, due=0))
     old = Engine(model(), limits=LIMITS, deterministic=True).answer([one.request])[0]
     assert old.answer != one.answer, "the step changed nothing: the test shows nothing"
+
+
+def test_a_text_that_begins_is_read_by_the_weights_of_now():
+    """Packed ones, which are looked at in turn while a text goes on."""
+    module, other = decoder("llama"), decoder("llama", seed=3)
+    request = Request(prompt=(1, 2, 3, 4, 5, 6, 7, 8, 9), decoding=Decoding(max_tokens=1))
+    engine, told = Engine(module, limits=LIMITS, forms=NAMED["exact"]), []
+    pairs = [pair for pair in zip(module.modules(), other.modules(), strict=True) if isinstance(pair[0], Packed)]
+    assert len(pairs) > 6
+    for one, theirs in pairs:
+        one.blocks = theirs.blocks
+        engine.submit(request)
+        told.append(engine.step()[0].logprob)
+        alone = Engine(module, limits=LIMITS, forms=NAMED["exact"])
+        alone.submit(request)
+        assert told[-1] == alone.step()[0].logprob
+    assert len(set(told)) == len(pairs)
 
 
 def test_what_the_old_weights_read_is_not_shared():

@@ -17,6 +17,7 @@ from cutaway.infer.decoding import Decoding
 from cutaway.infer.engine import Engine
 from cutaway.infer.kernel_shelf import Shelf
 from cutaway.infer.request import Request
+from cutaway.infer.watch import Watch
 from cutaway.ops.cpu.build import kernels
 from cutaway.ops.forms import NAMED
 
@@ -111,6 +112,31 @@ def test_other_weights_other_parts_and_longer_texts_have_another_plan(monkeypatc
     monkeypatch.setattr(kernel_shelf, "LENGTH", 64)
     plans.append(plan(10_000))
     assert plan(9_000) is plans[-1] and len(set(map(id, plans))) == 5
+
+
+def test_an_engine_looks_at_a_plan_of_its_own_once_and_at_every_other(monkeypatch):
+    """It has looked at all weights before each step: a plan that it knows stays right until then."""
+    module, looked = decoder("llama"), []
+    engine = Engine(module, forms=KERNELS)
+    engine.submit(Request(prompt=(1, 2), decoding=Decoding(max_tokens=20)))
+    engine.step()
+    shelf = Shelf.of(module, int8=False)
+    (first,) = shelf.idle
+    same = Watch.same
+    monkeypatch.setattr(
+        Watch, "same", lambda watch, whole=False: looked.append((watch, whole)) or same(watch, whole=whole)
+    )
+    engine.step()
+    engine.step()
+    assert looked == [(engine.runner.weights, False)] * 2
+    with shelf.lent(module, 1, known=first) as plan:
+        assert plan is first and len(looked) == 2
+        engine.step()  # with another
+        (other,) = shelf.idle
+    assert other is not first
+    looked.clear()
+    engine.step()  # the one that was given back last
+    assert looked == [(engine.runner.weights, False), (first.weights, True)]
 
 
 def test_plans_go_with_their_module():

@@ -65,12 +65,15 @@ class Copy:
 class Table:
     """The pages of one sequence. `rows[pool][number]` is the page of its logical page, or GONE."""
 
+    __slots__ = ("edges", "length", "published", "ready", "rows", "stale")
+
     def __init__(self, pools: int):
         self.length = 0  # tokens that are held
         self.rows: list[list[int]] = [[] for _ in range(pools)]
         self.edges = [0] * pools  # logical pages before this are gone, or pinned
         self.published = 0  # so many whole pages were published
         self.stale = False  # held from before everything was forgotten
+        self.ready = 0  # tokens for which there is room that nobody else holds or knows: they may be written
 
 
 class BlockTables:
@@ -84,6 +87,9 @@ class BlockTables:
             raise BadInput("pages hold at least one token, and every pool has a size", field="page")
         self.keeps, self.page, self.slack = tuple(keeps), page, slack
         self.pools = tuple(Pool(count) for count in pages)
+        self.stateful = any(keep.whole for keep in keeps)
+        """Whether some pool holds states, which are shared where a snapshot was taken, at a page's border."""
+        self._rolling = [index for index, keep in enumerate(keeps) if keep.last is not None]
         self._tables: dict[int, Table] = {}
 
     @property
@@ -108,11 +114,6 @@ class BlockTables:
                 return False
         return True
 
-    @property
-    def stateful(self) -> bool:
-        """Whether some pool holds states, which are shared where a snapshot was taken, at a page's border."""
-        return any(keep.whole for keep in self.keeps)
-
     def length(self, owner: int) -> int:
         """Tokens that are held of a sequence."""
         return self._tables[owner].length
@@ -120,6 +121,10 @@ class BlockTables:
     def rows(self, owner: int, pool: int) -> list[int]:
         """Its pages in one pool, in order; GONE for those that are not held."""
         return self._tables[owner].rows[pool]
+
+    def all_rows(self, owner: int) -> list[list[int]]:
+        """Its pages in every pool: one list for as long as the sequence holds any."""
+        return self._tables[owner].rows
 
     def open(self, owner: int) -> None:
         """A sequence without tokens."""
@@ -185,6 +190,8 @@ class BlockTables:
         """
         table = self._tables[owner]
         assert tokens >= table.length, "room for fewer tokens than are held"
+        if tokens <= table.ready and ahead <= table.ready:
+            return []
         wanted = [self._wanted(table, index, tokens, ahead) for index in range(len(self.pools))]
         for pool, (fresh, fixed) in zip(self.pools, wanted, strict=True):
             if fresh + len(fixed) > pool.available:
@@ -201,6 +208,8 @@ class BlockTables:
             row += new
             if self.keeps[index].whole:
                 copies += [Copy(pool=index, source=None, target=page) for page in new]
+        # With a state, its one page: at a page's border it may become known by its content.
+        table.ready = min(map(len, table.rows)) * self.page
         return copies
 
     def _wanted(self, table: Table, index: int, tokens: int, ahead: int) -> tuple[int, list[int]]:
@@ -215,39 +224,35 @@ class BlockTables:
 
     def advance(self, owner: int, count: int) -> None:
         """So many tokens more are held; room for them was reserved."""
-        table = self._tables[owner]
-        table.length += count
-        for keep, row in zip(self.keeps, table.rows, strict=True):
-            assert keep.whole or len(row) * self.page >= table.length, "tokens without a page"
+        self._tables[owner].length += count
 
     def settle(self, owner: int, length: int, keys: Sequence[bytes] = ()) -> None:
         """A sequence holds `length` tokens for good, of which whole pages have these keys."""
         table = self._tables[owner]
         if length < table.length:
             self.truncate(owner, length)
-        else:
+        elif length > table.length:
             self.advance(owner, length - table.length)
-        for keep, pool, row in zip(self.keeps, self.pools, table.rows, strict=True):
-            self._publish(table, keep, pool, row, keys)
-        table.published = max(table.published, min(length // self.page, len(keys)))
-        for index in range(len(self.pools)):
+        ended = min(length // self.page, len(keys))
+        if ended > table.published:
+            if not table.stale:
+                self._publish(table, keys[:ended])
+            table.published = ended
+        for index in self._rolling:
             self._leave_behind(table, index)
 
-    def _publish(self, table: Table, keep: Keep, pool: Pool, row: Sequence[int], keys: Sequence[bytes]) -> None:
-        if table.stale:
-            return
-        ended = min(table.length // self.page, len(keys))
-        if not keep.whole:
-            for number in range(table.published, ended):
-                if row[number] != GONE:
-                    pool.publish(row[number], keys[number])
-        elif ended and table.length == ended * self.page:
-            pool.publish(row[0], keys[ended - 1])  # a snapshot: who writes next copies it
+    def _publish(self, table: Table, keys: Sequence[bytes]) -> None:
+        for keep, pool, row in zip(self.keeps, self.pools, table.rows, strict=True):
+            if not keep.whole:
+                for number in range(table.published, len(keys)):
+                    if row[number] != GONE:
+                        pool.publish(row[number], keys[number])
+            elif table.length == len(keys) * self.page:
+                pool.publish(row[0], keys[-1])  # a snapshot: who writes next copies it
 
     def _leave_behind(self, table: Table, index: int) -> None:
         keep, pool, row = self.keeps[index], self.pools[index], table.rows[index]
-        if keep.last is None:
-            return
+        assert keep.last is not None
         edge = keep.needed(max(0, table.length - self.slack), self.page).start
         pinned = keep.pinned(table.length, self.page).stop
         for number in range(table.edges[index], edge):
@@ -269,7 +274,7 @@ class BlockTables:
                 raise CutawayError("a recurrent state cannot be cut back: restore a snapshot")
             if any(row[number] == GONE for number in self._must_hold(keep, length)):
                 raise CutawayError(f"a window cannot go back to token {length}: its older pages are gone")
-        table.length, table.published = length, min(table.published, length // self.page)
+        table.length, table.published, table.ready = length, min(table.published, length // self.page), 0
         for index, (keep, pool, row) in enumerate(zip(self.keeps, self.pools, table.rows, strict=True)):
             count = -(-length // self.page)
             for page in reversed(row[count:]):
@@ -288,6 +293,7 @@ class BlockTables:
         twin = self._tables[child]
         twin.length, twin.edges = table.length, list(table.edges)
         twin.published, twin.stale = table.published, table.stale
+        table.ready = 0
         for pool, row, copied in zip(self.pools, table.rows, twin.rows, strict=True):
             for page in row:
                 if page != GONE:
@@ -315,4 +321,6 @@ class BlockTables:
                 assert len(table.rows[index]) * self.page >= table.length, f"sequence {owner}: tokens without a page"
                 for number in self._must_hold(keep, table.length):
                     assert table.rows[index][number] != GONE, f"sequence {owner}: page {number} is needed and gone"
+                for page in table.rows[index][table.length // self.page : table.ready // self.page]:
+                    assert not pool.fixed(page), f"sequence {owner} may write page {page}, which others hold or know"
             pool.check(holders)

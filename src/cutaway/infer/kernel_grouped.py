@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,7 +43,7 @@ def add(
     norms: Norms,
     cache: Cache,
     told: Rotate,
-    seen: tuple[Tensor, Tensor],
+    seen: tuple[np.ndarray, np.ndarray],
     parts: Parts,
 ) -> None:
     """Adds the mixer to the plan's list, with its norms and the sum with the residual. `told`: the tables and places
@@ -93,10 +94,11 @@ def _turn(plan: Making, mixer: Any, cache: Cache, told: Rotate, heads_NR: Tensor
     plan.operations().append("rotate", told, cache)
 
 
-def _attend(plan: Making, mixer: Any, attend: Attend, seen: tuple[Tensor, Tensor], parts: Parts) -> None:
+def _attend(plan: Making, mixer: Any, attend: Attend, seen: tuple[np.ndarray, np.ndarray], parts: Parts) -> None:
     spec = mixer.spec
     slopes_H = None if spec.alibi is None else torch.tensor(spec.alibi.slopes(spec.heads))
-    attend.places, attend.ends, attend.slopes = map(pointer, (*seen, slopes_H))
+    attend.places, attend.ends = (one.ctypes.data for one in seen)
+    attend.slopes = pointer(slopes_H)
     attend.sums, attend.tops, attend.spans = parts.sums.data_ptr(), parts.tops.data_ptr(), parts.spans
     for name in ("attend", "attend_join"):
         plan.operations().append(name, attend, slopes_H, parts, seen)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from ctypes import Structure
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from cutaway.infer import kernel_weights
@@ -65,7 +66,7 @@ def add(
     norms: Norms,
     cache: LatentCache,
     told: Rotate,
-    seen: tuple[Tensor, Tensor],
+    seen: tuple[np.ndarray, np.ndarray],
     parts: Parts,
 ) -> None:
     """Adds the mixer to the plan's list, with its norms and the sum with the residual. `told`: the tables and places
@@ -79,7 +80,7 @@ def add(
     _absorb(plan, mixer, plain_NX, wide_NX)
     y_NX = plan.floats("latent means", spec.heads * spec.rank)
     attend = Attend(wide_NX.data_ptr(), address(cache) + LatentCache.read.offset, told.slots)
-    attend.places, attend.ends = map(pointer, seen)
+    attend.places, attend.ends = (one.ctypes.data for one in seen)
     attend.sums, attend.tops, attend.y = map(pointer, (parts.sums, parts.tops, y_NX))
     attend.q_row, attend.count, attend.heads = wide_NX.shape[1], plan.rows, spec.heads
     attend.spans, attend.scale = parts.spans, spec.score_scale

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cutaway.base.errors import CutawayError
 from cutaway.infer.kernel_caches import fits, tell
+from cutaway.infer.kernel_plan import Plan
 from cutaway.infer.kernel_reach import rooms
 from cutaway.infer.kernel_shelf import Shelf, alike, parts_of
 from cutaway.infer.kernel_sizes import MOST
@@ -49,11 +50,13 @@ class KernelPages:
         """The module's parts may have been replaced."""
         self.shelf, self._parts = Shelf.of(self.module, int8=self.int8), parts_of(self.module)
         self._kept, places = rooms(self.module)
-        # Of each sequence its row in the tables, and the lists that its pages stood in when it got there.
+        # Of each sequence its row in the tables, and the list of its pages when it got there.
         self._slots: dict[int, tuple[int, list[list[int]]]] = {}
         self._free = list(range(self._sequences))
         self._tables: dict[int, np.ndarray] = {}
-        self._fresh = True  # who asks for a review has seen weights change: a plan looks at all of its own
+        # Who asks for a review has seen weights change: a plan looks at all of its own before its first pass, and need
+        # not look again while the runner, which looks before each, sees them stay.
+        self._known: Plan | None = None
         for layer, kept in enumerate(places):
             block: Any = self.module.blocks[layer]
             if kept is not None:
@@ -72,22 +75,18 @@ class KernelPages:
         """The logits (X, V) as `infer.runner.Runner.run` gives them. Takes one step of the parts' sequences. `context`:
         what torch is told where it runs a part of the pass."""
         ids, positions, asked = flat(parts)
-        order = sorted(range(len(asked)), key=asked.__getitem__)
-        rows = [asked[one] for one in order]
-        owners = [part.sequence.number for part in parts]
-        slots: list[int] = []
+        rows, slots = sorted(asked), []
         logits_XV = torch.empty(len(rows) + self.multiple - 1, self.module.spec.vocab)
-        end = max(part.start + part.count for part in parts)
-        with self.shelf.lent(self.module, end, whole=self._fresh) as plan:
-            self._fresh = False
+        with self.shelf.lent(self.module, 1 + max(positions), known=self._known) as plan:
+            self._known = plan
             if not alike(plan, self._parts, self._kept):
                 self.review()
                 if not alike(plan, self._parts, self._kept):
                     raise CutawayError("parts of the model were replaced while it ran")
             for part in parts:
-                slots += [self._slot(part, owners)] * part.count
+                slots += [self._slot(part, parts)] * part.count
             for start, stretches in zip(range(0, len(ids), MOST), cut(parts, MOST), strict=True):
-                here, count = slice(start, start + MOST), sum(to - at for _, at, to in stretches)
+                here, count = slice(start, start + MOST), min(MOST, len(ids) - start)
                 first, last = bisect_left(rows, start), bisect_left(rows, start + count)
                 wanted = [row - start for row in rows[first:last]]
                 told = context(stretches) if plan.wants_torch else None
@@ -95,36 +94,35 @@ class KernelPages:
                 for kept in plan.places:
                     plan.see(kept, positions[here])
                 ctypes.memmove(plan.kept, self._kept, len(self._kept))
-                plan.run(self.module, count, logits_XV[first:], told)
+                plan.run(self.module, count, logits_XV[first:] if first else logits_XV, told)
                 for part, at, to in stretches:
                     self.cache.tables.advance(part.sequence.number, to - at)
-        if order == list(range(len(order))):
-            return logits_XV[: len(rows)]
-        back = sorted(range(len(order)), key=order.__getitem__)
-        return logits_XV.index_select(0, torch.tensor(back))
+        if rows != asked:
+            return logits_XV.index_select(0, torch.tensor([bisect_left(rows, row) for row in asked]))
+        return logits_XV if self.multiple == 1 else logits_XV[: len(rows)]
 
-    def _slot(self, part: Part, owners: Sequence[int]) -> int:
+    def _slot(self, part: Part, parts: Sequence[Part]) -> int:
         """The row of a part's sequence in the tables, which holds all pages up to the part's end."""
-        owner, tables = part.sequence.number, self.cache.tables
-        pages = [tables.rows(owner, pool) for pool in self._tables]
-        known = self._slots.get(owner)
-        if known is not None and all(one is other for one, other in zip(known[1], pages, strict=True)):
+        owner, page = part.sequence.number, self.cache.tables.page
+        pages, known = self.cache.tables.all_rows(owner), self._slots.get(owner)
+        if known is not None and known[1] is pages:
             # Pages before the part's first token are what they were: only what is not yet written is ever copied.
-            slot, begin = known[0], part.start // tables.page
+            slot, begin = known[0], part.start // page
         else:  # a new sequence, or one that gave all its pages back meanwhile
-            slot, begin = known[0] if known is not None else self._vacant(owners), 0
+            slot, begin = known[0] if known is not None else self._vacant(parts), 0
             self._slots[owner] = slot, pages
-        end = -(-(part.start + part.count) // tables.page)
-        for table, held in zip(self._tables.values(), pages, strict=True):
+        end = -(-(part.start + part.count) // page)
+        for pool, table in self._tables.items():
+            held = pages[pool]
             if end - begin == 1:
-                table[slot, begin] = max(held[begin], 0) * tables.page
+                table[slot, begin] = max(held[begin], 0) * page
             else:
-                table[slot, begin:end] = np.maximum(held[begin:end], 0) * tables.page
+                table[slot, begin:end] = np.maximum(held[begin:end], 0) * page
         return slot
 
-    def _vacant(self, owners: Sequence[int]) -> int:
+    def _vacant(self, parts: Sequence[Part]) -> int:
         if not self._free:
-            present = set(owners)
+            present = {part.sequence.number for part in parts}
             for owner in [one for one in self._slots if one not in present]:
                 self._free.append(self._slots.pop(owner)[0])
         return self._free.pop()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +56,7 @@ class Plan:
         self.segments: list[Operations | Call] = []
         self._names: list[Name] = []  # of all tensors that lists are made of
         # By what is kept of a text: each row's key, and where its keys end.
-        self.places: dict[Rolling, tuple[Tensor, Tensor]] = {}
+        self.places: dict[Rolling, tuple[np.ndarray, np.ndarray]] = {}
         self._memory: dict[tuple[str, int], Any] = {}
         self.turns = Turns(length)
         self._copies: list[Tensor] = []  # of weights, where lists point to those
@@ -76,6 +77,8 @@ class Plan:
                 self._torch(layer, block.feed, block.feed_norms)
         self._head()
         lists = [segment for segment in self.segments if isinstance(segment, Operations)]
+        self.wants_torch = self.head is None or len(lists) < len(self.segments)
+        """Whether some of it is torch's, which is told a context."""
         self.sizes = Sizes(lists, MOST, length)
         self.asked_sizes = Sizes([] if self.head is None else self.head[:1], MOST, length)
         self.turns.grow(1)
@@ -89,11 +92,6 @@ class Plan:
         for segment in self.segments:
             found += segment.names if isinstance(segment, Operations) else ["torch"]
         return (*found, *(("torch",) if self.head is None else self.head[0].names))
-
-    @property
-    def wants_torch(self) -> bool:
-        """Whether some of it is torch's, which is told a context."""
-        return self.head is None or any(not isinstance(segment, Operations) for segment in self.segments)
 
     # ---- a pass
 
@@ -118,12 +116,12 @@ class Plan:
     def run(self, module: DecoderModel, count: int, out_XV: Tensor, context: Context | None) -> None:
         """Runs the pass that `take` was told of, over `count` tokens, those that fill up not counted. Logits go to
         `out_XV`, which has room for the rows that fill up."""
-        x_ND = self.x_ND[:count]
         for segment in self.segments:
             if isinstance(segment, Operations):
                 segment.run()
             else:
                 assert context is not None
+                x_ND = self.x_ND[:count]
                 x_ND.copy_(segment(x_ND, context))
                 self.x_ND[count : self.sizes.rows] = x_ND[-1]  # as `take` fills up
         wanted, softcap = self.asked_sizes.rows, self.spec.softcap
@@ -135,7 +133,8 @@ class Plan:
                 out_XV[:wanted].div_(softcap).tanh_().mul_(softcap)
         elif wanted:
             assert context is not None
-            out_XV[:wanted] = module.logits(self.x_ND[self.asked[:wanted].long()].to(self.dtype), context).float()
+            x_XD = self.x_ND[torch.from_numpy(self.asked[:wanted]).long()]
+            out_XV[:wanted] = module.logits(x_XD.to(self.dtype), context).float()
 
     # ---- what a part becomes
 
@@ -146,11 +145,13 @@ class Plan:
         if form.name in LOOKED_UP:
             self._copies.append(self.noted(*kernel_weights.holder(table)))  # its memory stays, whoever moves it
             width = blocks.stride(0) * blocks.element_size()
-            told = Embed(*map(pointer, (blocks, self.ids, self.x_ND)), width, self.rows, spec.dim, number(form))
+            addresses = blocks.data_ptr(), self.ids.ctypes.data, self.x_ND.data_ptr()
+            told = Embed(*addresses, width, self.rows, spec.dim, number(form))
             told.scale = scale
             self.operations().append("embed", told)
         else:  # rounded here, a scale for a row or for all: torch unpacks the rows
-            self.segments.append(lambda x_ND, context: scale * table(self.ids[: len(x_ND)].long()))
+            ids = torch.from_numpy(self.ids)
+            self.segments.append(lambda x_ND, context: scale * table(ids[: len(x_ND)].long()))
         positions = self.module.positions
         if positions is not None:
             self.segments.append(lambda x_ND, context: x_ND + positions(context.positions_N))
@@ -158,7 +159,8 @@ class Plan:
     def _mixer(self, block: BlockModule, cache: Kept) -> None:
         mixer: Any = block.mixer
         spec, seen = mixer.spec, self.seen(rolling(mixer))
-        told = Rotate(positions=self.positions.data_ptr(), slots=self.slots.data_ptr(), places=seen[0].data_ptr())
+        positions, slots, places = (one.ctypes.data for one in (self.positions, self.slots, seen[0]))
+        told = Rotate(positions=positions, slots=slots, places=places)
         told.count = self.rows
         if spec.rope is not None:
             told.cos, told.sin = map(pointer, self.turns.of(spec.rope))
@@ -207,7 +209,7 @@ class Plan:
         bias = None if head is None or head.bias is None else self.held(head, "bias")
         laid = self.laid(module.spec.dim, (scored,), name="asked")
         operations, out = Operations(), Output(None, strips.rows, pointer(bias), False)
-        told = Norm(x=self.x_ND.data_ptr(), chosen=pointer(self.asked), tiles=laid.structure, count=self.rows)
+        told = Norm(x=self.x_ND.data_ptr(), chosen=self.asked.ctypes.data, tiles=laid.structure, count=self.rows)
         operations.append("norm", self._normed(module.norm, told))
         product = Product(strips.struct, laid.structure, out)
         operations.append("product", product, strips)
@@ -322,7 +324,7 @@ class Plan:
             self._memory[key] = Parts(1, max(MOST, FEW * spans_for(1, self.length)), heads, width)
         return self._memory[key]
 
-    def seen(self, kept: Rolling) -> tuple[Tensor, Tensor]:
+    def seen(self, kept: Rolling) -> tuple[np.ndarray, np.ndarray]:
         if kept not in self.places:
-            self.places[kept] = (torch.zeros_like(self.slots), torch.zeros_like(self.slots))
+            self.places[kept] = ints(), ints()
         return self.places[kept]

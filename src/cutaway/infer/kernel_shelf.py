@@ -46,23 +46,24 @@ class Shelf:
         return shelf
 
     @contextmanager
-    def lent(self, module: DecoderModel, end: int, *, whole: bool = True) -> Iterator[Plan]:
+    def lent(self, module: DecoderModel, end: int, *, whole: bool = True, known: Plan | None = None) -> Iterator[Plan]:
         """A plan of the module, for sequences of up to `end` tokens. What went wrong is not used again. `whole`: all
-        weights are looked at, not only those that are due (infer/watch.py)."""
-        plan = self._taken(module, end, whole)
+        weights are looked at, not only those that are due (infer/watch.py). `known`: the plan whose weights the caller
+        knows to be what they were."""
+        plan = self._taken(module, end, whole, known)
         if end > plan.turns.room:
             with _plainly():
                 plan.turns.grow(end)
         yield plan
         self.idle.append(plan)
 
-    def _taken(self, module: DecoderModel, end: int, whole: bool) -> Plan:
+    def _taken(self, module: DecoderModel, end: int, whole: bool, known: Plan | None) -> Plan:
         while True:
             try:
                 plan = self.idle.pop()  # a list's own lock is enough
             except IndexError:
                 break
-            if end <= plan.length and plan.weights.same(whole=whole):
+            if end <= plan.length and (plan is known or plan.weights.same(whole=whole)):
                 return plan
         length = min(module.spec.length, LENGTH)
         with _making, _plainly():

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from ctypes import Structure
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from cutaway.ops.cpu.attention import FEW, Attend, spans_for
 from cutaway.ops.cpu.list import Operations
@@ -61,17 +60,16 @@ def _laid(told: Structure, name: str) -> bool:
     return isinstance(getattr(told, name), Structure)
 
 
-def fill(held: Tensor, new: Sequence[int], rows: int) -> None:
+def fill(held: np.ndarray, new: Sequence[int], rows: int) -> None:
     """Writes new numbers in front; the last of them again up to `rows`."""
     count = len(new)
     if not count:
         return
-    numbers = held.numpy()
-    numbers[:count] = new
+    held[:count] = new
     if count < rows:
-        numbers[count:rows] = numbers[count - 1]
+        held[count:rows] = held[count - 1]
 
 
-def ints(count: int = MOST) -> Tensor:
+def ints(count: int = MOST) -> np.ndarray:
     """Room for whole numbers, as kernels read them."""
-    return torch.zeros(count, dtype=torch.int32)
+    return np.zeros(count, dtype=np.int32)

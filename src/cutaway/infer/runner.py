@@ -7,12 +7,12 @@ Read next: infer/engine.py, models/decoder.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cutaway.base.errors import BadInput
 from cutaway.infer.kernel_pages import KernelPages
@@ -72,17 +72,26 @@ class Runner:
     def run(self, plan: Plan) -> Tensor:
         """The logits (X, V) behind the parts that sample and behind each of their guesses, in their order, then those
         behind all tokens that are scored. Takes one step of their sequences."""
-        with torch.inference_mode(), _evaluating(self.module), self.rounded():
-            self.cache.copy(plan.copies)
-            if self.steps is not None:
-                return self.steps.run(plan.parts, self._told)
-            ids, _, rows = flat(plan.parts)
-            context = self._told(whole(plan.parts))
-            ids_N, rows_X = (torch.tensor(one, dtype=torch.long).to(self.device) for one in (ids, rows))
-            if not rows:
-                x_ND, _ = self.module.hidden(ids_N, context)
-                return x_ND.new_empty(0, self.module.spec.vocab)
-            return self.module(ids_N, context, rows_X)[0]
+        training = self.module.training
+        if training:  # it is trained meanwhile; here it drops nothing
+            self.module.eval()
+        try:
+            with torch.inference_mode(), self.rounded():
+                self.cache.copy(plan.copies)
+                return self._pass(plan) if self.steps is None else self.steps.run(plan.parts, self._told)
+        finally:
+            if training:
+                self.module.train()
+
+    def _pass(self, plan: Plan) -> Tensor:
+        """What `run` says, by torch."""
+        ids, _, rows = flat(plan.parts)
+        context = self._told(whole(plan.parts))
+        ids_N, rows_X = (torch.tensor(one, dtype=torch.long).to(self.device) for one in (ids, rows))
+        if not rows:
+            x_ND, _ = self.module.hidden(ids_N, context)
+            return x_ND.new_empty(0, self.module.spec.vocab)
+        return self.module(ids_N, context, rows_X)[0]
 
     def review(self) -> None:
         """The module's parts may have been replaced, or its weights."""
@@ -120,16 +129,3 @@ def steady(forms: Forms) -> Forms:
         if any(getattr(forms, name) is getattr(one, name) for one in NAMED.values())
     }
     return replace(forms, narrow=never, absorb=lambda cheaper: True, **kept)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Without dropout, also where the module is being trained meanwhile."""
-    training = module.training
-    if training:
-        module.eval()
-    try:
-        yield
-    finally:
-        if training:
-            module.train()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cutaway.base.errors import BadInput
 from cutaway.infer.block_tables import BlockTables, Copy
@@ -46,8 +47,7 @@ class Limits:
             raise BadInput(said, field="Limits.budget")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class Part(NamedTuple):
     """Tokens start .. start + count - 1 of a sequence. `samples`: the last of them is the last that is known.
     `scores`: those of them whose logits tell a prompt's logprobs. `guesses`: the last ones of `count`, which nobody
     has written yet; the logits behind each are asked for."""
@@ -208,9 +208,11 @@ class Scheduler:
             sequence, page = part.sequence, self.limits.page
             running = sequence.state == "running"
             if running and not part.guesses:  # or else `keep` settles it, once it is known what was right
-                end, keys = part.start + part.count, sequence.keys(page)
+                end = part.start + part.count
+                ended = slice(part.start // page, end // page)
+                keys = sequence.keys(page) if ended.start < ended.stop else ()  # they are asked for where a page ended
                 self.tables.settle(sequence.number, end, keys)
-                for key in keys[part.start // page : end // page]:
+                for key in keys[ended]:
                     if self._coming.get(key) == sequence.number:
                         del self._coming[key]
             if part.samples:
@@ -289,16 +291,9 @@ class Scheduler:
             border = min(start + count, known - 1) // self.limits.page * self.limits.page
             count = border - start if border > start else count
         wanted, end = sequence.unscored, start + count
-        scores = range(max(start, wanted.start), min(end, wanted.stop))
+        scores = range(max(start, wanted.start), min(end, wanted.stop)) if wanted else wanted
         guesses = tuple(sequence.guesses[: left - count]) if end == known else ()
-        return Part(
-            sequence=sequence,
-            start=start,
-            count=count + len(guesses),
-            samples=end == known,
-            scores=scores,
-            guesses=guesses,
-        )
+        return Part(sequence, start, count + len(guesses), end == known, scores, guesses)
 
     def _reserve(self, part: Part, ahead: int = 0) -> list[Copy] | None:
         try:

@@ -21,6 +21,8 @@ def whole(parts: Sequence[Part]) -> list[Stretch]:
 
 def cut(parts: Sequence[Part], most: int) -> list[list[Stretch]]:
     """The parts' tokens in pieces of `most`, and one of what is left."""
+    if sum(part.count for part in parts) <= most:
+        return [whole(parts)]
     pieces: list[list[Stretch]] = [[]]
     room = most
     for part, at, end in whole(parts):
