@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from cutaway.base.errors import BadInput
 from cutaway.infer.block_tables import BlockTables, Copy
@@ -47,7 +46,8 @@ class Limits:
             raise BadInput(said, field="Limits.budget")
 
 
-class Part(NamedTuple):
+@dataclass(eq=False, slots=True)  # to make a frozen one takes three times as long, and each step makes many
+class Part:
     """Tokens start .. start + count - 1 of a sequence. `samples`: the last of them is the last that is known.
     `scores`: those of them whose logits tell a prompt's logprobs. `guesses`: the last ones of `count`, which nobody
     has written yet; the logits behind each are asked for."""
