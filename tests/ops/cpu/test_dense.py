@@ -6,9 +6,18 @@ import pytest
 import torch
 from torch import nn
 
+from cutaway.models.decoder import Decoder
+from cutaway.nn.attention.grouped import GroupedQuery
+from cutaway.nn.block import Block
+from cutaway.nn.context import Context
+from cutaway.nn.feedforward import Gated, Plain
+from cutaway.nn.norms import LayerNorm
+from cutaway.nn.positions import Rope
+from cutaway.ops.choice import ATTEND
 from cutaway.ops.cpu import dense
 from cutaway.ops.cpu.dense import FEWEST, linear_kernel, linear_kernels
 from cutaway.ops.cpu.list import alone
+from cutaway.ops.forms import FAST, READABLE, Forms
 from cutaway.ops.linear import linear_fast, linear_readable
 
 # N rows · C columns · R rows of the weight. Tiles are 12 (6) rows by 32 (16) columns, sums are cut at 192 products.
@@ -150,3 +159,26 @@ def test_it_says_where_there_is_a_second_way_back(kernels):
     (slope,) = torch.autograd.grad(linear_kernel(x, weight).square().sum(), weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
+
+
+def gradients(module, ids_N, forms):
+    logits_NV, _ = module(ids_N, Context.of((40, 51), forms=forms))
+    loss = torch.nn.functional.cross_entropy(logits_NV, ids_N.roll(-1))
+    return torch.autograd.grad(loss, list(module.parameters()))
+
+
+def test_a_models_gradients_are_as_exact_as_torchs(kernels):
+    torch.manual_seed(0)
+    mixer = GroupedQuery(heads=4, kv_heads=2, head_dim=16, rope=Rope(width=16), bias=True)
+    blocks = (
+        Block(mixer=mixer, feed=Gated(hidden=85), before=LayerNorm()),
+        Block(mixer=mixer, feed=Plain(hidden=150, activation="gelu"), before=LayerNorm(bias=False)),
+    )
+    module = Decoder(vocab=50, dim=64, blocks=blocks, length=64, norm=LayerNorm()).build()
+    ids_N, kernel = torch.randint(0, 50, (91,)), ATTEND["kernels"]
+    ours = Forms(attend=kernel.form, activate=kernel.activate or FAST.activate, linear=kernel.linear or FAST.linear)
+    by_torch, by_kernels = gradients(module, ids_N, FAST), gradients(module, ids_N, ours)
+    right = gradients(module.double(), ids_N, READABLE)
+    for torchs, found, expected in zip(by_torch, by_kernels, right, strict=True):
+        size = expected.norm()
+        assert (found - expected).norm() < 2 * (torchs - expected).norm() + 1e-6 * size
