@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cutaway.base.errors import BadInput
+from cutaway.base.bounds import at_least, fractions
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.linear import Linear
@@ -23,11 +23,8 @@ class _Classes:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        if self.classes < 1:
-            raise BadInput(f"must be at least 1, is {self.classes}", field=f"{name}.classes")
-        if not 0.0 <= self.dropout < 1.0:
-            raise BadInput(f"must be in [0, 1), is {self.dropout}", field=f"{name}.dropout")
+        at_least(self, 1, "classes")
+        fractions(self, "dropout")
 
     def build(self, dim: int) -> ClassifierModule:
         return ClassifierModule(dim, self)

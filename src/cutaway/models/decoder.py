@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least, fractions
 from cutaway.base.errors import BadInput
 from cutaway.nn.block import Block, Norm, through
 from cutaway.nn.context import Context
@@ -47,15 +48,12 @@ class Decoder:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("vocab", "dim", "length"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"Decoder.{name}")
+        at_least(self, 1, "vocab", "dim", "length")
         if not self.blocks:
             raise BadInput("a decoder needs at least one block", field="Decoder.blocks")
         if self.tied and self.head_bias:
             raise BadInput("a tied head has no bias", field="Decoder.head_bias")
-        if not 0.0 <= self.dropout < 1.0:
-            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Decoder.dropout")
+        fractions(self, "dropout")
         for name in ("embedding_scale", "softcap"):
             value = getattr(self, name)
             if value is not None and not 0.0 < value < math.inf:

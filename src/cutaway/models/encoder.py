@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cutaway.base.bounds import fractions
 from cutaway.base.errors import BadInput
 from cutaway.models.classifier import ClassifierModule, SequenceClassifier, TokenClassifier
 from cutaway.models.masked_head import MaskedHead, MaskedHeadModule
@@ -58,8 +59,7 @@ class Encoder:
                 raise BadInput(f"must be at least {least}, is {getattr(self, name)}", field=f"Encoder.{name}")
         if not self.blocks:
             raise BadInput("an encoder needs at least one block", field="Encoder.blocks")
-        if not 0.0 <= self.dropout < 1.0:
-            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Encoder.dropout")
+        fractions(self, "dropout")
         if self.positions is not None:
             self.positions.check(self.dim, self.length)
         for block in dict.fromkeys(self.blocks):

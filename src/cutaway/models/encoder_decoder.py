@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least, fractions
 from cutaway.base.errors import BadInput
 from cutaway.models.stack import Stack
 from cutaway.nn.context import Context, Memory
@@ -66,14 +67,11 @@ class EncoderDecoder:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("vocab", "dim", "source_vocab"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"EncoderDecoder.{name}")
+        at_least(self, 1, "vocab", "dim", "source_vocab")
         for name, ids in (("start", (self.start,)), ("ends", self.ends), ("never", self.never)):
             if not all(0 <= id < self.vocab for id in ids):
                 raise BadInput(f"{max(ids)} is no id of {self.vocab}", field=f"EncoderDecoder.{name}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="EncoderDecoder.dropout")
+        fractions(self, "dropout")
         if any(block.cross is not None for block in self.encoder.blocks):
             raise BadInput(
                 "a block of the encoder looks across: there is nothing there", field="EncoderDecoder.encoder"

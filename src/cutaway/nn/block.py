@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cutaway.base.bounds import fractions
 from cutaway.base.errors import BadInput
 from cutaway.nn.attention.cross import Cross
 from cutaway.nn.context import Context
@@ -62,8 +63,7 @@ class Block:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.dropout < 1.0:
-            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Block.dropout")
+        fractions(self, "dropout")
 
     def build(self, dim: int) -> BlockModule:
         return BlockModule(dim, self)

@@ -14,7 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cutaway.base.errors import BadInput
+from cutaway.base.bounds import at_least, fractions
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.linear import Linear
@@ -25,10 +25,8 @@ from cutaway.ops.activation import activation_name
 
 def _check(feed: Plain | Gated) -> None:
     name = type(feed).__name__
-    if feed.hidden < 1:
-        raise BadInput(f"must be at least 1, is {feed.hidden}", field=f"{name}.hidden")
-    if not 0.0 <= feed.dropout < 1.0:
-        raise BadInput(f"must be in [0, 1), is {feed.dropout}", field=f"{name}.dropout")
+    at_least(feed, 1, "hidden")
+    fractions(feed, "dropout")
     # A checkpoint's own name for it ("gelu_new", "swish") is kept as ours, so that equal feeds compare equal.
     object.__setattr__(feed, "activation", activation_name(feed.activation, field=f"{name}.activation"))
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.nn.cost import Cost
 from cutaway.ops.visible import Visible
@@ -32,8 +33,7 @@ class RelativeBias:
     furthest: int = 128
 
     def __post_init__(self) -> None:
-        if self.heads < 1:
-            raise BadInput(f"must be at least 1, is {self.heads}", field="RelativeBias.heads")
+        at_least(self, 1, "heads")
         exact = self.exact
         if exact < 1 or self.buckets % (2 if self.causal else 4):
             least = 2 if self.causal else 4

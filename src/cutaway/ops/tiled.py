@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.ops.attend import Bias
 from cutaway.ops.visible import Visible
@@ -35,9 +36,7 @@ class Tiles:
     keys: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("queries", "keys"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"Tiles.{name}")
+        at_least(self, 1, "queries", "keys")
 
     def of(self, see: Visible, index: int) -> Iterator[tuple[range, list[range]]]:
         """The tiles of one sequence: some queries, and the tiles of keys of which they may see anything."""

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
-from cutaway.train.bounds import at_least
 
 
 class Schedule(Protocol):

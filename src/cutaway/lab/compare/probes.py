@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
 from cutaway.models.decoder import Decoder
@@ -26,7 +27,6 @@ from cutaway.nn.context import Context
 from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
 from cutaway.ops.forms import FAST, Forms
-from cutaway.train.bounds import at_least
 from cutaway.train.fit import fit
 from cutaway.train.objectives.causal import Causal
 from cutaway.train.optimisers.adamw import AdamW

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
 from cutaway.data.readers import sources
@@ -28,7 +29,6 @@ from cutaway.nn.feedforward import Gated
 from cutaway.nn.norms import RMSNorm
 from cutaway.nn.positions import Rope
 from cutaway.ops.forms import FAST, Forms
-from cutaway.train.bounds import at_least
 from cutaway.train.fit import fit
 from cutaway.train.loss import Objective
 from cutaway.train.objectives.causal import Causal

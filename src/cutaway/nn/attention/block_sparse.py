@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost, linear_cost
@@ -58,9 +59,7 @@ class BlockSparse:
     out_bias: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("heads", "kv_heads", "head_dim", "block"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"BlockSparse.{name}")
+        at_least(self, 1, "heads", "kv_heads", "head_dim", "block")
         if self.heads % self.kv_heads:
             raise BadInput(f"{self.heads} heads cannot share {self.kv_heads} kv heads", field="BlockSparse.kv_heads")
         if not any(self.seen):

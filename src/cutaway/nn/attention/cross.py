@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least, fractions
 from cutaway.base.errors import BadInput
 from cutaway.nn.attention.grouped import entropy
 from cutaway.nn.context import Context
@@ -41,15 +42,12 @@ class Cross:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("heads", "kv_heads", "head_dim"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"Cross.{name}")
+        at_least(self, 1, "heads", "kv_heads", "head_dim")
         if self.heads % self.kv_heads:
             raise BadInput(f"{self.heads} heads cannot share {self.kv_heads} kv heads", field="Cross.kv_heads")
         if self.scale is not None and not 0.0 < self.scale < math.inf:
             raise BadInput(f"must be positive, is {self.scale}", field="Cross.scale")
-        if not 0.0 <= self.dropout < 1.0:
-            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Cross.dropout")
+        fractions(self, "dropout")
 
     def build(self, dim: int) -> CrossAttention:
         return CrossAttention(dim, self)

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.nn.attention.short_convolution import ShortConvolution, streams
 from cutaway.nn.context import Context
@@ -50,10 +51,7 @@ class GatedDelta:
     norm: RMSNorm = field(default_factory=RMSNorm)
 
     def __post_init__(self) -> None:
-        for name in ("heads", "key_heads", "head_dim", "value_dim", "kernel"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise BadInput(f"must be at least 1, is {count}", field=f"GatedDelta.{name}")
+        at_least(self, 1, "heads", "key_heads", "head_dim", "value_dim", "kernel")
         if self.heads % self.key_heads:
             raise BadInput(f"{self.heads} heads cannot share {self.key_heads} key heads", field="GatedDelta.key_heads")
         # Told or not, it is a number: equal mixers compare equal.

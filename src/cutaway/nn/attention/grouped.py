@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least, fractions
 from cutaway.base.errors import BadInput
 from cutaway.nn.alibi import Alibi
 from cutaway.nn.attention.sinks import beyond, clamped, halves
@@ -59,15 +60,10 @@ class GroupedQuery:
     gated: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("heads", "kv_heads", "head_dim"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"GroupedQuery.{name}")
+        at_least(self, 1, "heads", "kv_heads", "head_dim", "window")
         if self.heads % self.kv_heads:
             raise BadInput(f"{self.heads} heads cannot share {self.kv_heads} kv heads", field="GroupedQuery.kv_heads")
-        if self.window is not None and self.window < 1:
-            raise BadInput(f"must be at least 1, is {self.window}", field="GroupedQuery.window")
-        if not 0.0 <= self.dropout < 1.0:
-            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="GroupedQuery.dropout")
+        fractions(self, "dropout")
         for name in ("scale", "softcap"):
             value = getattr(self, name)
             if value is not None and not 0.0 < value < math.inf:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least, fractions
 from cutaway.base.errors import BadInput
 from cutaway.nn.attention.grouped import entropy
 from cutaway.nn.context import Context
@@ -59,12 +60,8 @@ class Latent:
     absorb: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("heads", "rank", "head_dim", "value_dim", "query_rank"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise BadInput(f"must be at least 1, is {count}", field=f"Latent.{name}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise BadInput(f"must be in [0, 1), is {self.dropout}", field="Latent.dropout")
+        at_least(self, 1, "heads", "rank", "head_dim", "value_dim", "query_rank")
+        fractions(self, "dropout")
         if self.scale is not None and not 0.0 < self.scale < math.inf:
             raise BadInput(f"must be positive, is {self.scale}", field="Latent.scale")
 

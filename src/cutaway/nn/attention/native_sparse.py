@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.nn.attention.compression import Compression, compressed, streams, whole
 from cutaway.nn.attention.selection import choose, importance
@@ -62,10 +63,7 @@ class NativeSparse:
     out_bias: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("heads", "kv_heads", "head_dim", "block", "stride", "select", "window", "hidden"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise BadInput(f"must be at least 1, is {count}", field=f"NativeSparse.{name}")
+        at_least(self, 1, "heads", "kv_heads", "head_dim", "block", "stride", "select", "window", "hidden")
         if self.heads % self.kv_heads:
             raise BadInput(f"{self.heads} heads cannot share {self.kv_heads} kv heads", field="NativeSparse.kv_heads")
         for name in ("block", "select"):

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 
 
@@ -26,9 +27,7 @@ class Groups:
     worth: Literal["best", "best two"] = "best"
 
     def __post_init__(self) -> None:
-        for name in ("count", "top_k"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"Groups.{name}")
+        at_least(self, 1, "count", "top_k")
         if self.top_k > self.count:
             raise BadInput(f"{self.top_k} of {self.count} groups cannot be chosen", field="Groups.top_k")
         if self.worth not in ("best", "best two"):

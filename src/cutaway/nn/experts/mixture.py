@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.nn.context import Context
 from cutaway.nn.cost import Cost, linear_cost
@@ -40,8 +41,7 @@ class Experts:
     shared_gated: bool = False
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise BadInput(f"must be at least 1, is {self.count}", field="Experts.count")
+        at_least(self, 1, "count")
         if self.shared_gated and self.shared is None:
             raise BadInput("there is no shared expert to weigh", field="Experts.shared_gated")
         check_router(self.router, self.count)

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.nn.cost import Cost, linear_cost
 from cutaway.nn.experts.groups import Groups
@@ -97,8 +98,7 @@ TINY = 1e-20  # DeepSeek-V3's: no sum that is divided by is 0
 
 def _check(router: Router, scale: float = 1.0) -> None:
     name = type(router).__name__
-    if router.top_k < 1:
-        raise BadInput(f"must be at least 1, is {router.top_k}", field=f"{name}.top_k")
+    at_least(router, 1, "top_k")
     if not 0.0 < scale < float("inf"):
         raise BadInput(f"must be above 0, is {scale}", field=f"{name}.scale")
 

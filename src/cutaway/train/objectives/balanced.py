@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import fractions
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
-from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, Objective
 
 

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from cutaway.base.bounds import fractions
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
 from cutaway.models.decoder import DecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
 from cutaway.ops.forms import FAST, Forms
-from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
 
 Held = TypeVar("Held")

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import fractions
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
 from cutaway.models.encoder import EncoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast, likeliest
 from cutaway.ops.forms import FAST, Forms
-from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss
 
 

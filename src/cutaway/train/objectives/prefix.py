@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import fractions
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import IGNORE, Batch
 from cutaway.nn.context import Context
 from cutaway.ops.forms import FAST, Forms
-from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
 from cutaway.train.objectives.causal import following, told
 

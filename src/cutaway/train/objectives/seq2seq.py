@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import fractions
 from cutaway.data.batch import Batch
 from cutaway.models.encoder_decoder import EncoderDecoderModel
 from cutaway.nn.context import Context
 from cutaway.ops.cross_entropy import cross_entropy_fast
 from cutaway.ops.forms import FAST, Forms
-from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss, asked
 from cutaway.train.objectives.causal import told
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from cutaway.base.bounds import fractions
 from cutaway.base.errors import BadInput
 from cutaway.data.batch import Batch
-from cutaway.train.bounds import fractions
 from cutaway.train.loss import Loss
 from cutaway.train.objectives.seq2seq import SequenceToSequence, paired
 

@@ -19,8 +19,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
-from cutaway.train.bounds import at_least
 from cutaway.train.optimisers.descent import Descent, Group, Pace
 from cutaway.train.optimisers.sorting import sort
 

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from cutaway.train.bounds import at_least, fractions
+from cutaway.base.bounds import at_least, fractions
 from cutaway.train.optimisers.descent import Descent, Pace, descent
 
 Form = Literal["readable", "foreach", "fused"]

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from cutaway.train.bounds import at_least, fractions
+from cutaway.base.bounds import at_least, fractions
 from cutaway.train.optimisers.adam import Form, adam, adam_foreach, fused, fusible
 from cutaway.train.optimisers.descent import Descent, Pace, descent
 

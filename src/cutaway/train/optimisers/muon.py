@@ -21,8 +21,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least, fractions
 from cutaway.base.errors import BadInput
-from cutaway.train.bounds import at_least, fractions
 from cutaway.train.optimisers.adamw import AdamW
 from cutaway.train.optimisers.descent import Descent, Group, Pace
 from cutaway.train.optimisers.sorting import sort

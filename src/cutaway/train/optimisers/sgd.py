@@ -16,8 +16,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from cutaway.base.bounds import at_least, fractions
 from cutaway.base.errors import BadInput
-from cutaway.train.bounds import at_least, fractions
 from cutaway.train.optimisers.descent import Descent, Pace, descent
 
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from cutaway.base.bounds import at_least
 from cutaway.base.errors import BadInput
 from cutaway.train.shards import is_sharded, whole
 
@@ -34,9 +35,7 @@ class Layout:
     pipeline: int = 1
 
     def __post_init__(self) -> None:
-        for name in AXES:
-            if getattr(self, name) < 1:
-                raise BadInput(f"must be at least 1, is {getattr(self, name)}", field=f"Layout.{name}")
+        at_least(self, 1, *AXES)
 
     @property
     def processes(self) -> int:

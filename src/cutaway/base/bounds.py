@@ -1,6 +1,6 @@
-"""The bounds of what optimisers, schedules and objectives are told.
+"""The bounds of what values are told: counts, rates, shares.
 
-Read next: train/optimisers/descent.py
+Read next: base/errors.py
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from cutaway.base.errors import BadInput
 
 
 def at_least(value: object, least: float, *names: str) -> None:
-    """Raises BadInput unless the fields of `value` are finite and at least `least`."""
+    """Raises BadInput unless the fields of `value` are finite and at least `least`, or None."""
     for name in names:
         given = getattr(value, name)
-        if not (math.isfinite(given) and given >= least):
+        if given is not None and not (math.isfinite(given) and given >= least):
             raise BadInput(f"must be at least {least:g}, is {given}", field=f"{type(value).__name__}.{name}")
 
 

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 import pytest
 
+from cutaway.base.bounds import at_least, fractions
 from cutaway.base.errors import BadInput
-from cutaway.train.bounds import at_least, fractions
 
 
 @dataclass(frozen=True)
 class Told:
     rate: float = 1.0
     betas: tuple[float, ...] = (0.0, 0.99)
+    window: int | None = None
 
 
 def test_what_is_within_them():
-    at_least(Told(), 1.0, "rate")
+    at_least(Told(), 1.0, "rate", "window")
     fractions(Told(), "betas")
     fractions(Told(rate=0.0), "rate")
 
