@@ -31,7 +31,7 @@ from cutaway.ops.multiply.readable import multiply_readable
 from cutaway.ops.packed import Joined, Packed
 
 EPSILON = torch.finfo(torch.float32).eps
-ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 16, 17, 33, 50)  # every size of a tile, and what does not fill one
+ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 16, 17, 33, 50, 100)  # every size of a tile, what does not fill one, and many
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -129,6 +129,19 @@ def test_plain_weights_of_any_shape(each, dtype, rows, columns):
         assert bool((off <= bound(x_NC, w_RC)).all()), count
     with pytest.raises(BadInput, match="fp32 activations"):
         times_int8(x_NC, strips)
+
+
+@pytest.mark.parametrize("name", ["q4_0", "q6_k", "q8_0", "float32"])
+def test_rows_are_the_same_in_a_tile_and_among_many(each, name):
+    """Bit for bit: weights that are turned into floats once for many rows are added up in the same order."""
+    if name == "float32":
+        strips = Strips.plain(random(53, 288))
+    else:
+        packed = packed_of(name, 53, 768 if name == "q6_k" else 288)
+        strips = Strips.of(packed.blocks, packed.format)
+    x_NC = random(116, strips.columns)
+    few = torch.cat([times_exact(rows, strips) for rows in x_NC.split(12)])
+    assert torch.equal(times_exact(x_NC, strips), few)
 
 
 @pytest.mark.parametrize("times", [times_exact, times_int8])

@@ -110,8 +110,8 @@ __attribute__((noinline)) static void tile(const Strips &w, const Activations &x
 }
 
 template <template <int, int> class Form, int kind>
-static void all_tiles(const Strips &w, const Activations &x, const Output &out, int first, int end) {
-    for (int row = 0; row < x.rows; row += MOST_ROWS) switch (tile_for(x.rows - row)) {
+static void all_tiles(const Strips &w, const Activations &x, const Output &out, int first, int end, int done = 0) {
+    for (int row = done; row < x.rows; row += MOST_ROWS) switch (tile_for(x.rows - row)) {
 #define ONE_TILE(rows) \
     case rows:         \
         tile<Form, kind, rows>(w, x, out, row, first, end); \
