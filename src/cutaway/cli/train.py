@@ -18,6 +18,7 @@ import typer
 from cutaway.base.errors import BadInput
 from cutaway.base.paths import expand
 from cutaway.cli import console, threads
+from cutaway.cli.machine import hardware
 from cutaway.cli.options import Attend
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _go(context: typer.Context, folder: Path, new: tuple[str, Recipe] | None, te
     crew = muster(new[1] if new is not None else Run.open(folder).recipe(VALUES))
     try:
         if new is not None and crew.first:
-            Run.create(folder, new[0], new[1], hardware=_hardware())
+            Run.create(folder, new[0], new[1], hardware=hardware())
         crew.wait()
         run = Run.open(folder)
         try:
@@ -183,13 +184,6 @@ def stopping() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _hardware() -> dict[str, Any]:
-    from cutaway.cli import machine
-
-    found = machine.look()
-    return {"processor": found.processor, "system": found.system, "cores": found.cores, "memory": found.memory}
 
 
 def _peak(training: Training) -> float | None:
