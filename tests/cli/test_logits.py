@@ -29,6 +29,12 @@ def test_the_table_ranks_tokens(language, capsys):
     assert rows[2][:2] == ["2", "3"] and "after 2 tokens; entropy" in captured.err
 
 
+def test_one_token_is_one(language, monkeypatch, capsys):
+    monkeypatch.setattr(language, "encode", lambda text: [1])
+    assert main(["logits", "m", "x"]) == 0
+    assert "after 1 token; entropy" in capsys.readouterr().err
+
+
 def test_json_sums_and_entropy(language, capsys):
     assert main(["logits", "m", "x", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -47,6 +47,6 @@ def test_activations_in_int8_ask_for_kernels_that_round_whatever_the_environment
 
 
 def test_activations_of_an_unknown_name_are_refused():
-    with pytest.raises(BadInput, match=r'activations: no activations "int9"; did you mean "int8"\?: float, int8'):
+    with pytest.raises(BadInput, match=r'activations: no activations "int9"; did you mean "int8"\?$'):
         attending(None, "int9")
     assert ACTIVATIONS == ("float", "int8")

@@ -74,7 +74,7 @@ def logits(
         ),
         [_in_words(row) for row in rows],
     )
-    say(f"after {len(ids)} tokens; entropy {entropy:.2f} bits")
+    say(f"after {len(ids)} token{'s' * (len(ids) != 1)}; entropy {entropy:.2f} bits")
 
 
 def _next_logprobs(language: Language, ids: list[int]) -> Tensor:

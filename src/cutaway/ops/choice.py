@@ -150,7 +150,7 @@ def choose_attend(name: str | None = None) -> Choice:
     if name is None:
         return next(iter(ATTEND.values()))
     if name not in ATTEND:
-        raise BadInput(f'no form "{name}"{did_you_mean(name, ATTEND)}: {", ".join(ATTEND)}', field="attend")
+        raise BadInput(f'no form "{name}"{did_you_mean(name, ATTEND)}', field="attend")
     error = ATTEND[name].lacks()
     if error is not None:
         raise error

@@ -114,7 +114,7 @@ def attending(name: str | None = None, activations: str | None = None) -> Forms:
     `choose_attend`, which says what it raises. `activations`: "int8" asks for the kernels that round them; None and
     "float" round nothing. BadInput where either, or CUTAWAY_KERNELS, is no name that there is."""
     if activations not in (None, *ACTIVATIONS):
-        said = f'no activations "{activations}"{did_you_mean(activations, ACTIVATIONS)}: {", ".join(ACTIVATIONS)}'
+        said = f'no activations "{activations}"{did_you_mean(activations, ACTIVATIONS)}'
         raise BadInput(said, field="activations")
     if activations == "int8":
         return replace(attended(name), multiply=multiply_kernels_int8, narrow=never)
@@ -135,12 +135,12 @@ def named(**chosen: str) -> Forms:
     forms: dict[str, Any] = {}
     for function, form in chosen.items():
         if function not in known:
-            raise BadInput(f"no such function{did_you_mean(function, known)}: {', '.join(known)}", field=function)
+            raise BadInput(f"no such function{did_you_mean(function, known)}", field=function)
         if function == "attend" and form in ATTEND:
             forms[function] = choose_attend(form).form
             continue
         names = [*NAMED, *ATTEND] if function == "attend" else list(NAMED)
         if form not in names:
-            raise BadInput(f'no form "{form}"{did_you_mean(form, names)}: {", ".join(names)}', field=function)
+            raise BadInput(f'no form "{form}"{did_you_mean(form, names)}', field=function)
         forms[function] = getattr(NAMED[form], function)
     return Forms(**forms)

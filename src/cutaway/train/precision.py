@@ -109,5 +109,5 @@ NAMED: Mapping[str, Callable[[], Precision]] = MappingProxyType(
 def named(name: str) -> Precision:
     """A new precision by its name; an unknown one is BadInput."""
     if name not in NAMED:
-        raise BadInput(f'no precision "{name}"{did_you_mean(name, NAMED)}: {", ".join(NAMED)}', field="precision")
+        raise BadInput(f'no precision "{name}"{did_you_mean(name, NAMED)}', field="precision")
     return NAMED[name]()

@@ -21,8 +21,10 @@ def test_what_the_variable_asks_for(asked, name):
 
 
 def test_an_unknown_name_is_told_with_those_there_are():
-    with pytest.raises(BadInput, match=r'CUTAWAY_KERNELS: no kernels "avx513"; did you mean "avx512"\?'):
+    with pytest.raises(BadInput, match=r'CUTAWAY_KERNELS: no kernels "avx513"; did you mean "avx512"\?$'):
         wanted("avx513")
+    with pytest.raises(BadInput, match=r'no kernels "fast" \(known: off, on, [^:]*\)$'):
+        wanted("fast")
 
 
 @pytest.mark.parametrize(

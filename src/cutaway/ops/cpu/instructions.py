@@ -52,7 +52,7 @@ def wanted(asked: str) -> str | None:
         return None
     if name not in (OFF, ON) and name not in SETS:
         names = [OFF, ON, *SETS]
-        raise BadInput(f'no kernels "{name}"{did_you_mean(name, names)}: {", ".join(names)}', source=VARIABLE)
+        raise BadInput(f'no kernels "{name}"{did_you_mean(name, names)}', source=VARIABLE)
     return name
 
 
