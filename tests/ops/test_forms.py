@@ -36,6 +36,11 @@ def test_an_unknown_name_is_refused_with_the_nearest(wrong, hint):
         named(**wrong)
 
 
+def test_a_function_that_is_like_none_is_told_with_all_that_there_are():
+    with pytest.raises(BadInput, match=r"xyzzy: no such function \(known: .*attend.*\)$"):
+        named(xyzzy="fast")
+
+
 def test_activations_in_int8_ask_for_kernels_that_round_whatever_the_environment_says(monkeypatch):
     for value in ("", "off", "on"):
         monkeypatch.setenv("CUTAWAY_KERNELS", value)

@@ -135,7 +135,8 @@ def named(**chosen: str) -> Forms:
     forms: dict[str, Any] = {}
     for function, form in chosen.items():
         if function not in known:
-            raise BadInput(f"no such function{did_you_mean(function, known)}", field=function)
+            said = did_you_mean(function, known) or f" (known: {', '.join(known)})"
+            raise BadInput(f"no such function{said}", field=function)
         if function == "attend" and form in ATTEND:
             forms[function] = choose_attend(form).form
             continue
