@@ -98,6 +98,33 @@ def test_what_is_read_is_what_the_contiguous_cache_reads(steps):
         paged.tables.check()
 
 
+def test_rows_that_lie_side_by_side_are_read_where_they_lie():
+    """Those of one sequence, prompt and steps, though another has come and gone; where pages lie apart, copies."""
+    cache = PagedCache(((Stream("all", (2,)),),), LIMITS)
+    pages = cache.pages[0, "all"]
+    told = {0: [], 1: []}
+    for owner in told:
+        cache.tables.open(owner)
+
+    def step(owner: int, count: int) -> bool:
+        view = cache.begin((owner,), (count,))
+        new = torch.rand(count, 2)
+        view.append(0, "all", new, (count,))
+        told[owner].append(new)
+        rows_S, counts = view.read(0, "all")
+        assert counts == (len(rows_S),) and torch.equal(rows_S, torch.cat(told[owner]))
+        view.advance((count,))
+        return pages.data_ptr() <= rows_S.data_ptr() < pages.data_ptr() + pages.nbytes
+
+    assert step(0, 10) and all(step(0, 1) for _ in range(9))
+    assert step(1, 6)  # in the pages behind them
+    cache.tables.close(1)
+    assert all(step(0, 1) for _ in range(9))
+    cache.tables.open(1)
+    told[1] = []
+    assert step(1, 6) and not all(step(0, 1) for _ in range(9))
+
+
 def test_marks_return_to_where_a_sequence_stood_whatever_was_written_since():
     plain = ContiguousCache(((*STREAMS, STATE),) * 2, sequences=2, capacity=1, slack=6)
     paged = PagedCache(((*STREAMS, STATE),) * 2, LIMITS)

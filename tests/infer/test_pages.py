@@ -28,6 +28,16 @@ def test_pages_are_given_until_there_are_none():
     pool.check(Counter({0: 1, 1: 1}))
 
 
+def test_the_page_behind_another_is_given_if_it_is_free():
+    pool = Pool(6)
+    assert [pool.take(), pool.take(), pool.take(1)] == [0, 1, 2]
+    assert [pool.take(), pool.take(2), pool.take(2)] == [3, 4, 5]
+    for page in (4, 3, 1):
+        pool.drop(page)
+    assert [pool.take(2), pool.take(0), pool.take(0)] == [3, 1, 4]
+    pool.check(Counter(range(6)))
+
+
 def test_the_idle_page_that_was_let_go_of_first_is_used_first():
     pool = Pool(3)
     for key in (b"a", b"b", b"c"):
@@ -79,7 +89,7 @@ def test_a_wrong_count_is_found_out():
     page = pool.take()
     with pytest.raises(AssertionError, match="a wrong count"):
         pool.check(Counter({page: 2}))
-    pool._free.append(page)
+    pool._free[page] = None
     with pytest.raises(AssertionError, match="two states"):
         pool.check(Counter({page: 1}))
     pool._free.clear()

@@ -204,10 +204,10 @@ class BlockTables:
                 copies.append(Copy(pool=index, source=row[number], target=target))
                 pool.drop(row[number])
                 row[number] = target
-            new = [pool.take() for _ in range(fresh)]
-            row += new
-            if self.keeps[index].whole:
-                copies += [Copy(pool=index, source=None, target=page) for page in new]
+            for _ in range(fresh):
+                row.append(pool.take(row[-1] if row else None))
+            if self.keeps[index].whole and fresh:
+                copies.append(Copy(pool=index, source=None, target=row[-1]))
         # With a state, its one page: at a page's border it may become known by its content.
         table.ready = min(map(len, table.rows)) * self.page
         return copies

@@ -141,7 +141,7 @@ class PagedView:
         self.cache, self.tables, self.owners, self.counts = cache, cache.tables, tuple(owners), counts
         self._lengths = tuple(self.tables.length(owner) for owner in owners)
         self._written: dict[tuple[int, int], tuple[Tensor, tuple[int, ...]]] = {}
-        self._read: dict[tuple[int, int, int | None, int], tuple[Tensor, tuple[int, ...]]] = {}
+        self._read: dict[tuple[int, int, int | None, int], tuple[Tensor | slice, tuple[int, ...]]] = {}
         self._states: dict[int, Tensor] = {}
         self._tables: dict[int, Tensor] = {}
         self._placed: dict[tuple[int, int | None], Paged] = {}
@@ -170,9 +170,11 @@ class PagedView:
         if (found := self._read.get(key)) is None:
             ends = [(length + count) // stream.every for length, count in zip(self._lengths, self.counts, strict=True)]
             spans = [_seen(stream, end, len(new)) for end, new in zip(ends, self._new(stream.every), strict=True)]
-            found = self._read[key] = self._slots(place, spans)
-        slots_S, counts = found
-        return pages.flatten(0, 1).index_select(0, slots_S), counts
+            slots_S, counts = self._slots(place, spans)
+            found = self._read[key] = (_side_by_side(slots_S) or slots_S, counts)
+        slots, counts = found
+        rows = pages.flatten(0, 1)
+        return rows[slots] if isinstance(slots, slice) else rows.index_select(0, slots), counts
 
     def where(self, layer: int, name: str) -> tuple[Tensor, Tensor, Tensor]:
         """The same rows where they lie, as a paged kernel takes them (ops/paged.py): pages (P, C, ...), each sequence's
@@ -268,6 +270,14 @@ class PagedView:
                 slots.append(held * -(-page // every) + row - number * page // every)
         counts = tuple(sum(map(len, ranges)) for ranges in spans)
         return torch.from_numpy(np.concatenate(slots)).to(self.cache.device), counts
+
+
+def _side_by_side(slots_S: Tensor) -> slice | None:
+    """All of the slots, where each is the one behind the last: such rows are read where they lie."""
+    if slots_S.device.type != "cpu" or not len(slots_S):
+        return None
+    slots = slots_S.numpy()
+    return slice(int(slots[0]), int(slots[-1]) + 1) if (np.diff(slots) == 1).all() else None
 
 
 def _seen(stream: Stream, end: int, new: int) -> list[range]:

@@ -40,7 +40,7 @@ class Pool:
             raise BadInput(f"must be at least 1, is {pages}", field="pages")
         self.pages = pages
         self._holders = [0] * pages
-        self._free = list(range(pages - 1, -1, -1))  # the last is the next to be taken
+        self._free = dict.fromkeys(range(pages))  # in the order in which they are taken
         self._idle: dict[int, None] = {}  # in the order in which they were let go of
         self._keys: dict[int, bytes] = {}  # of the pages that are published
         self._found: dict[bytes, int] = {}
@@ -60,10 +60,12 @@ class Pool:
         """Pages that several hold."""
         return sum(holders > 1 for holders in self._holders)
 
-    def take(self) -> int:
-        """A page that nobody else holds and that has no content. Raises NoPages."""
+    def take(self, after: int | None = None) -> int:
+        """A page that nobody else holds and that has no content: the one behind page `after` if that is free, as what
+        lies side by side need not be copied to be read. Raises NoPages."""
         if self._free:
-            page = self._free.pop()
+            page = next(iter(self._free)) if after is None or after + 1 not in self._free else after + 1
+            del self._free[page]
         elif self._idle:
             page = next(iter(self._idle))
             self._unpublish(page)
@@ -86,7 +88,7 @@ class Pool:
             if page in self._keys:
                 self._idle[page] = None
             else:
-                self._free.append(page)
+                self._free[page] = None
 
     def publish(self, page: int, key: bytes) -> None:
         """Makes a held page known by its content, if no other is. From now on it must not be written."""
@@ -109,7 +111,7 @@ class Pool:
         """Publishes nothing any more: what the pages hold is out of date."""
         for page in list(self._keys):
             self._unpublish(page)
-        self._free += self._idle
+        self._free |= self._idle
         self._idle.clear()
 
     def _unpublish(self, page: int) -> None:
@@ -119,7 +121,6 @@ class Pool:
         """Asserts the invariants. `holders`: how many hold each page, as those who hold them count."""
         assert Counter({page: count for page, count in enumerate(self._holders) if count}) == holders, "a wrong count"
         free, idle, held = set(self._free), set(self._idle), set(holders)
-        assert len(free) == len(self._free), "a page is free twice"
         assert not (free & idle or free & held or idle & held), "a page is in two states"
         assert free | idle | held == set(range(self.pages)), "a page is lost"
         assert {key: page for page, key in self._keys.items()} == self._found, "a key and its page differ"
