@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from math import isfinite
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cutaway.infer.decoding import Decoding
 from cutaway.infer.request import Tops
 from cutaway.infer.sampler import COLDEST, PROBE
-from cutaway.ops.cpu.choose import RUN, Room
+from cutaway.ops.cpu.choose import RUN, Draws, Room
 
 MOST = 1024
 """A top-k above this is left to the sampler."""
@@ -44,15 +43,14 @@ class Shortlist:
         least: int = 1,
         before: Shortlist | None = None,
     ):
-        rows, self.vocab = logits_XV.shape
+        self.vocab = logits_XV.shape[1]
         drawn = [(row, one) for row, one in enumerate(decodings) if one is not None and not one.greedy]
         wanted = max([least, *(max(PROBE, one.top_k or 0) for _, one in drawn if cuts(one))])
-        heats = None
+        self._decodings, self._draws = list(decodings), None
         if drawn:
-            heats = torch.ones(rows)
-            for row, one in drawn:
-                heats[row] = 1 / max(one.temperature, COLDEST)
-        told = (logits_XV, min(wanted, self.vocab), heats)
+            alike = before is not None and _are(before._decodings, self._decodings)
+            self._draws = before._draws if alike and before is not None else _draws(decodings, self.vocab)
+        told = (logits_XV, min(wanted, self.vocab), self._draws)
         room = before._room if before is not None and before._room.serves(*told) else Room(*told)
         room.run()
         self._room, self._logits_XV = room, logits_XV.numpy()
@@ -62,7 +60,7 @@ class Shortlist:
         self._greedy = {row for row, one in enumerate(decodings) if one is not None and one.greedy}
         self._few: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of rows that are cut: running sums of what is left
         self._runs: dict[int, tuple[np.ndarray, float]] = {}  # of those that are not: running sums of runs, and heat
-        left = self._cut([(row, one) for row, one in drawn if cuts(one)], self.values_XC, self.ids_XC)
+        left = self._cut(room, [(row, row, one) for row, one in drawn if cuts(one)])
         for width in LONGER:
             if left and width < self.vocab:
                 left = self._longer(logits_XV, left, width)
@@ -90,7 +88,7 @@ class Shortlist:
         if row in self._few:
             sums_C, ids_C = self._few[row]
             index = int(sums_C.searchsorted(draw.random() * sums_C[-1], side="right"))
-            return int(ids_C[min(index, len(ids_C) - 1)])
+            return int(ids_C[min(index, len(sums_C) - 1)])
         return self._anyone(row, draw) if row in self._runs else None
 
     def _anyone(self, row: int, draw: random.Random) -> int:
@@ -105,42 +103,20 @@ class Shortlist:
 
     def _longer(self, logits_XV: Tensor, drawn: Drawn, width: int) -> Drawn:
         """The same for rows that more tokens are needed of."""
-        rows = [row for row, _ in drawn]
-        room = Room(logits_XV[rows], width)
+        room = Room(logits_XV[[row for row, _ in drawn]], width, _draws([one for _, one in drawn], self.vocab))
         room.run()
-        values_XC, ids_XC = (np.zeros((len(self.sums), width), dtype=kind) for kind in (np.float32, np.int32))
-        values_XC[rows], ids_XC[rows] = room.values.numpy(), room.indices.numpy()
-        return self._cut(drawn, values_XC, ids_XC)
+        return self._cut(room, [(at, row, one) for at, (row, one) in enumerate(drawn)])
 
-    def _cut(self, drawn: Drawn, values_XC: np.ndarray, ids_XC: np.ndarray) -> Drawn:
-        """What top-k, top-p and min-p leave of each row. Returns those whose list is too short to tell."""
+    def _cut(self, room: Room, drawn: Sequence[tuple[int, int, Decoding]]) -> Drawn:
+        """What top-k, top-p and min-p leave of each row, the first number of each being its place in `room`. Returns
+        those whose list is too short to tell."""
         if not drawn:
-            return drawn
-        rows = np.array([row for row, _ in drawn])
-        limit_X, top_p_X, min_p_X, warmth_X = (
-            np.array([of(one) for _, one in drawn])[:, None]
-            for of in (
-                lambda one: self.vocab if one.top_k is None else min(one.top_k, self.vocab),
-                lambda one: np.inf if one.top_p is None or one.top_p >= 1.0 else one.top_p,
-                lambda one: one.min_p or 0.0,
-                lambda one: max(one.temperature, COLDEST),
-            )
-        )
-        values_XC = values_XC[rows].astype(np.float64)
-        width = values_XC.shape[1]
-        weights_XC = np.exp((values_XC - values_XC[:, :1]) / warmth_X)
-        rank_C = np.arange(width)
-        weights_XC[rank_C >= limit_X] = 0.0
-        assert self._room.warm_sums is not None
-        everyone_X = self._room.warm_sums.numpy()[rows, None]
-        p_XC = weights_XC / np.where(limit_X == self.vocab, everyone_X, weights_XC.sum(1, keepdims=True))
-        keep_XC = (rank_C < limit_X) & (p_XC.cumsum(1) - p_XC < top_p_X) & (p_XC >= min_p_X * p_XC[:, :1])
-        counts, sums_XC = np.maximum(keep_XC.sum(1), 1).tolist(), weights_XC.cumsum(1)
-        left = []
-        for at, (row, one) in enumerate(drawn):
-            limit, count = int(limit_X[at, 0]), counts[at]
-            if limit <= width or (limit == self.vocab and count < width):
-                self._few[row] = sums_XC[at, :count], ids_XC[row, :count]
+            return []
+        assert room.kept is not None and room.running is not None
+        left, counts, running_XC, ids_XC = [], room.kept.tolist(), room.running.numpy(), room.indices.numpy()
+        for at, row, one in drawn:
+            if counts[at]:
+                self._few[row] = running_XC[at, : counts[at]], ids_XC[at]
             else:
                 left.append((row, one))
         return left
@@ -167,3 +143,15 @@ def serves(decoding: Decoding) -> bool:
     others = (decoding.typical_p, decoding.epsilon, decoding.eta)
     plain = not decoding.ruled and decoding.repetition_penalty == 1.0 and others == (None, None, None)
     return plain and (decoding.top_k or 0) <= MOST
+
+
+def _draws(decodings: Sequence[Decoding | None], vocab: int) -> Draws:
+    """How tokens are drawn, as the kernel is told. Rows that are not drawn from, or not cut, have no limit."""
+    told = [(one, cuts(one)) if one is not None and not one.greedy else (Decoding(), False) for one in decodings]
+    heats = [1.0 if one.greedy else 1 / max(one.temperature, COLDEST) for one, _ in told]
+    limits = [min(vocab if one.top_k is None else one.top_k, vocab) if cut else 0 for one, cut in told]
+    return Draws(heats, limits, [one.top_p or 1.0 for one, _ in told], [one.min_p or 0.0 for one, _ in told])
+
+
+def _are(some: Sequence[Decoding | None], others: Sequence[Decoding | None]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))

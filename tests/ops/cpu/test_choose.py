@@ -8,7 +8,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cutaway.base.errors import BadInput
-from cutaway.ops.cpu.choose import top_kernel, top_readable, warm_kernel, warm_readable
+from cutaway.ops.cpu.choose import (
+    Draws,
+    cut_kernel,
+    cut_readable,
+    top_kernel,
+    top_readable,
+    warm_kernel,
+    warm_readable,
+)
 
 # log-sum-exp of 50,000 in fp32, in another order.
 CLOSE = {"rtol": 1e-6, "atol": 3e-6}
@@ -73,3 +81,20 @@ def test_sums_at_a_temperature(kernels, width):
     for found, expected in zip(ours, right, strict=True):
         # Each exponential within 2 units in the last place, and sums of 64 to 1,000 of them in float32.
         torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("width", [40, 700, 5000])
+@pytest.mark.parametrize("k", [1, 20, 40])
+def test_what_cuts_leave(kernels, width, k):
+    """Rows of each kind in one call: top-k below and above k, a nucleus that fits and one that does not, min-p."""
+    torch.manual_seed(width + k)
+    cuts = [(5, 1.0, 0.0), (30, 1.0, 0.0), (width, 0.5, 0.0), (width, 0.999, 0.0), (width, 1.0, 0.2), (width, 1.0, 0.0)]
+    cuts += [(12, 0.8, 0.1), (1, 0.01, 1.0), (0, 1.0, 0.0)]
+    limits, top_p, min_p = zip(*((min(limit, width), p, least) for limit, p, least in cuts), strict=True)
+    for heat in (1.0, 0.3, 2.5, 1e30):
+        x_NV, draws = torch.randn(len(cuts), width) * 3, Draws([heat] * len(cuts), limits, top_p, min_p)
+        (kept_N, running_Nk), (right_N, right_Nk) = cut_kernel(x_NV, k, draws), cut_readable(x_NV, k, draws)
+        assert kept_N.tolist() == right_N.tolist()
+        for row, limit in enumerate(limits):
+            torch.testing.assert_close(running_Nk[row, : min(limit, k)], right_Nk[row, : min(limit, k)])
+    assert {0, 1} <= set(kept_N.tolist())

@@ -5,6 +5,7 @@
 // are few of those; the k-th highest of them is a bound: at least k scores reach it, and little else does. Only runs whose
 // highest reaches the bound are looked at again. The sum of exponentials is that of e^(x - m), m the row's highest, run by
 // run first: so that an alternative's logprob is its score minus log-sum-exp.
+// Where top-k, top-p or min-p cut a row, what they leave of its list is told as well, ready for a draw.
 // Two operations: `top_runs`, shared out among the threads, then `top_chosen`, a row to a thread.   Read next: curves.h
 
 #include <algorithm>
@@ -27,6 +28,10 @@ struct Top {  // the same fields, in the same order, as `Top` in choose.py
     const float *heats; // [count]: 1 / temperature of each row, or null: all 1
     float *warm;        // [count][runs]: the sum of e^((x - highest) heat) of each run; or null
     float *warm_sums;   // [count]: the sum of e^((x - the row's highest) heat); or null
+    const int32_t *limits;  // [count]: top-k of each row, the width where it has none, 0: the row is not cut; or null
+    const double *top_p, *min_p;  // [count]
+    double *running;    // [count][k]: running sums of the weights e^((x - the row's highest) heat) of what is listed
+    int32_t *kept;      // [count]: how many of the listed are left; 0 where the list is too short to tell
     int64_t row;
     int32_t count, width, k;
 };
@@ -74,6 +79,23 @@ EXPORT void top_runs(const Top *given, int thread, int threads) {
     }
 }
 
+// What the cuts leave of a row: a token is kept while those before it have less than top_p of all weight, and while its
+// own is at least min_p of the likeliest's.
+static void cut(const Top &t, int row) {
+    const int limit = t.limits[row], listed = limit < t.k ? limit : t.k;
+    const float *values = t.values + (int64_t)row * t.k;
+    const double heat = t.heats[row];
+    double *running = t.running + (int64_t)row * t.k, total = 0;
+    for (int i = 0; i < listed; i++) running[i] = total += std::exp((values[i] - values[0]) * heat);
+    if (limit == t.width) total = t.warm_sums[row];
+    int kept = listed > 0;
+    while (kept && kept < listed && running[kept - 1] < t.top_p[row] * total &&
+           running[kept] - running[kept - 1] >= t.min_p[row])
+        kept++;
+    const bool enough = limit <= t.k || (limit == t.width && kept < t.k);
+    t.kept[row] = enough ? kept : 0;
+}
+
 EXPORT void top_chosen(const Top *given, int thread, int threads) {
     const Top &t = *given;
     const int runs = runs_of(t);
@@ -115,5 +137,6 @@ EXPORT void top_chosen(const Top *given, int thread, int threads) {
             t.indices[(int64_t)row * t.k + i] = places[i];
             t.values[(int64_t)row * t.k + i] = x[places[i]];
         }
+        if (t.limits) cut(t, row);
     }
 }

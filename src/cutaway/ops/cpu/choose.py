@@ -2,12 +2,14 @@
 
     logprob_i = x_i - log sum_j e^(x_j)
 For draws at a temperature t the kernel tells  sum_j e^((x_j - m) / t)  as well, m the highest: of the row, and of each
-run of 64 scores with m its own.
+run of 64 scores with m its own. Of rows that top-k, top-p or min-p cut it tells what they leave of the k, and the
+running sums that a draw needs.
 N rows · V vocabulary · k highest.   Read next: ops/cpu/choose.cpp, infer/sampler.py
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ctypes import Structure, c_int32, c_int64, c_void_p
 
 import torch
@@ -33,6 +35,11 @@ class Top(Structure):
         ("heats", c_void_p),
         ("warm", c_void_p),
         ("warm_sums", c_void_p),
+        ("limits", c_void_p),
+        ("top_p", c_void_p),
+        ("min_p", c_void_p),
+        ("running", c_void_p),
+        ("kept", c_void_p),
         ("row", c_int64),
         ("count", c_int32),
         ("width", c_int32),
@@ -40,34 +47,65 @@ class Top(Structure):
     )
 
 
+class Draws:
+    """How each row is drawn from: 1 / temperature (N,), and the cuts. `limits_N`: top-k, the whole width where there is
+    none, 0 for a row that is not cut. `top_p_N` and `min_p_N`, float64: 1 and 0 where there are none."""
+
+    def __init__(self, heats: Sequence[float], limits: Sequence[int], top_p: Sequence[float], min_p: Sequence[float]):
+        self.heats_N = torch.tensor(heats, dtype=torch.float32)
+        self.limits_N = torch.tensor(limits, dtype=torch.int32)
+        # A nucleus of all: its sum in float32 may stay below 1.
+        whole = [float("inf") if one >= 1.0 else one for one in top_p]
+        self.top_p_N, self.min_p_N = (torch.tensor(one, dtype=torch.float64) for one in (whole, min_p))
+
+    @classmethod
+    def uncut(cls, heats: Sequence[float]) -> Draws:
+        """At these temperatures, from all tokens."""
+        rows = len(heats)
+        return cls(heats, [0] * rows, [1.0] * rows, [0.0] * rows)
+
+
 class Room:
     """What the kernel writes to: `values` (N, k), `indices` (N, k), `sums` (N,), and the structure that names them.
-    With `heats` (N,), 1 / temperature of each row: `warm` (N, runs) and `warm_sums` (N,) beside `highest` (N, runs)."""
+    With `draws`: `warm` (N, runs) and `warm_sums` (N,) beside `highest` (N, runs); `kept` (N,), how many of the k the
+    cuts leave, 0 where more than k may be left, and `running` (N, k), the running sums of their weights."""
 
-    def __init__(self, x_NV: Tensor, k: int, heats_N: Tensor | None = None):
+    def __init__(self, x_NV: Tensor, k: int, draws: Draws | None = None):
         self.shape = rows, width = x_NV.shape
         if not 0 < k <= width:
             raise BadInput(f"must be from 1 to {width}, is {k}", field="k")
         runs = -(-width // RUN)
         self.values, self.indices = torch.empty(rows, k), torch.empty(rows, k, dtype=torch.int32)
         self.highest, self.sums = torch.empty(rows, runs), torch.empty(rows)
-        self.warm = self.warm_sums = None
-        if heats_N is not None:
+        self.warm = self.warm_sums = self.running = self.kept = None
+        if draws is not None:
             self.warm, self.warm_sums = torch.empty(rows, runs), torch.empty(rows)
+            self.running, self.kept = torch.empty(rows, k, dtype=torch.float64), torch.empty(rows, dtype=torch.int32)
         self._between = (torch.empty(rows, runs), torch.empty(rows, width, dtype=torch.int32))
-        self._given = (x_NV, heats_N)
-        told = (x_NV, self.highest, *self._between, self.values, self.indices, self.sums)
-        warmth = (heats_N, self.warm, self.warm_sums)
-        self.structure = Top(*map(pointer, (*told, *warmth)), x_NV.stride(0), rows, width, k)
+        self.structure = Top(row=x_NV.stride(0), count=rows, width=width, k=k)
+        told = (self.highest, *self._between, self.values, self.indices, self.sums)
+        for name, tensor in zip(("highest", "totals", "places", "values", "indices", "sums"), told, strict=True):
+            setattr(self.structure, name, pointer(tensor))
+        for name in ("warm", "warm_sums", "running", "kept"):
+            setattr(self.structure, name, pointer(getattr(self, name)))
+        self._draws: Draws | None = None
+        self._take(x_NV, draws)
         self._operations: Operations | None = None
 
-    def serves(self, x_NV: Tensor, k: int, heats_N: Tensor | None = None) -> bool:
+    def serves(self, x_NV: Tensor, k: int, draws: Draws | None = None) -> bool:
         """Whether it does for these, which it then is for: what was written before is written over."""
-        if self.shape != x_NV.shape or self.structure.k != k or (self.warm is None) != (heats_N is None):
+        if self.shape != x_NV.shape or self.structure.k != k or (self.warm is None) != (draws is None):
             return False
-        self._given = (x_NV, heats_N)
-        self.structure.x, self.structure.row, self.structure.heats = pointer(x_NV), x_NV.stride(0), pointer(heats_N)
+        self._take(x_NV, draws)
         return True
+
+    def _take(self, x_NV: Tensor, draws: Draws | None) -> None:
+        self._x_NV = x_NV
+        self.structure.x, self.structure.row = pointer(x_NV), x_NV.stride(0)
+        if draws is not None and draws is not self._draws:
+            for name in ("heats", "limits", "top_p", "min_p"):
+                setattr(self.structure, name, pointer(getattr(draws, f"{name}_N")))
+        self._draws = draws
 
     def run(self) -> None:
         """Raises NoKernels where there are none."""
@@ -106,7 +144,33 @@ def warm_readable(x_NV: Tensor, heats_N: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 def warm_kernel(x_NV: Tensor, heats_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same by the kernel, in float32. Raises NoKernels where there are none."""
-    room = Room(floats(x_NV), 1, floats(heats_N))
+    room = Room(floats(x_NV), 1, Draws.uncut(heats_N.tolist()))
     room.run()
     assert room.warm is not None and room.warm_sums is not None
     return room.highest, room.warm, room.warm_sums
+
+
+def cut_readable(x_NV: Tensor, k: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    """What top-k, top-p and min-p leave of the k highest (N,), 0 where more than k may be left, and the running sums of
+    their weights e^((x - highest) heat) (N, k), float64. Of rows that are not cut nothing is told: 0."""
+    width = x_NV.shape[1]
+    values_Nk = top_readable(x_NV, k)[0].double()
+    weights_Nk = ((values_Nk - values_Nk[:, :1]) * draws.heats_N[:, None].double()).exp()
+    weights_Nk = weights_Nk * (torch.arange(k) < draws.limits_N[:, None])
+    running_Nk = weights_Nk.cumsum(1)
+    everyone_N = warm_readable(x_NV.double(), draws.heats_N.double())[2]
+    whole_N = torch.where(draws.limits_N == width, everyone_N, running_Nk[:, -1])
+    inside_Nk = running_Nk - weights_Nk < (draws.top_p_N * whole_N)[:, None]
+    left_Nk = inside_Nk & (weights_Nk >= draws.min_p_N[:, None]) & (torch.arange(k) < draws.limits_N[:, None])
+    kept_N = left_Nk.sum(1).clamp(min=1)
+    enough_N = (draws.limits_N <= k) | ((draws.limits_N == width) & (kept_N < k))
+    return torch.where(enough_N & (draws.limits_N > 0), kept_N, 0), running_Nk
+
+
+def cut_kernel(x_NV: Tensor, k: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    """The same by the kernel; behind a row's limit its running sums are whatever was there. Raises NoKernels where
+    there are none."""
+    room = Room(floats(x_NV), k, draws)
+    room.run()
+    assert room.kept is not None and room.running is not None
+    return room.kept, room.running
