@@ -87,8 +87,8 @@ def peak(steps: int = 12) -> dict[str, float]:
     """FLOPs a second of a training step's matrix products at dim 512, and of a square product."""
     import torch
 
-    from cutaway.lab.measure import matmul_rate
     from cutaway.data.batch import Batch
+    from cutaway.lab.measure import matmul_rate
     from cutaway.recipes.nano import small
     from cutaway.train.fit import fit
     from cutaway.train.objectives.causal import Causal
