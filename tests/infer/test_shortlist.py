@@ -120,3 +120,11 @@ def test_a_list_takes_the_room_of_one_that_is_done_with():
     one = Shortlist(torch.randn(1, 64), (warm,))
     assert Shortlist(torch.randn(1, 64), (warm,), before=one)._room is one._room
     assert Shortlist(torch.randn(1, 64), (Decoding(),), before=one)._room is not one._room
+
+
+def test_a_list_of_another_vocabulary_is_not_gone_on_with():
+    """Whose cuts were told its own width."""
+    told = [Decoding(temperature=1.0, top_p=0.999)]
+    narrow, wide_XV = Shortlist(torch.zeros(1, 3), told), torch.zeros(1, 5000)
+    for before in (None, narrow):
+        assert Shortlist(wide_XV, told, before=before).token(0, random.Random(0)) is None

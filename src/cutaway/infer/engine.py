@@ -72,7 +72,6 @@ class Engine:
         self.sampler = sampler
         self.guessing = guessing
         self._listed: Shortlist | None = None  # of the last step
-        self._begun = True  # whether a text has begun since: all weights are looked at before it is read
         if guessing is not None and self.runner.cache.tables.stateful:
             said = "a model that keeps a state cannot take guesses back in pages: ask it without a proposer"
             raise BadInput(said, field="proposer")
@@ -88,7 +87,6 @@ class Engine:
         self.refuse(request)
         # Where rotations depend on the prompt's length, only prompts of one length have keys in common.
         salt = str(len(request.prompt)).encode() if self.runner.by_prompt else b""
-        self._begun = True
         return self.scheduler.submit(request, salt)
 
     def refuse(self, request: Request) -> None:
@@ -113,9 +111,10 @@ class Engine:
 
     def step(self) -> list[Written]:
         """One pass over as many tokens as the limits allow; the tokens that were written by it."""
-        if not self.runner.weights.same(whole=self._begun):
+        # Where a text may begin, all weights are looked at before it is read.
+        begins = bool(self.scheduler.waiting) and len(self.scheduler.running) < self.limits.sequences
+        if not self.runner.weights.same(whole=begins):
             self.refresh()
-        self._begun = False
         if self.guessing is not None:
             writing = self.scheduler.writing
             # Half of what the step has left is for guesses, the rest for prompts.

@@ -48,7 +48,7 @@ class Shortlist:
         wanted = max([least, *(max(PROBE, one.top_k or 0) for _, one in drawn if cuts(one))])
         self._decodings, self._draws = list(decodings), None
         if drawn:
-            alike = before is not None and _are(before._decodings, self._decodings)
+            alike = before is not None and before.vocab == self.vocab and _are(before._decodings, self._decodings)
             self._draws = before._draws if alike and before is not None else _draws(decodings, self.vocab)
         told = (logits_XV, min(wanted, self.vocab), self._draws)
         room = before._room if before is not None and before._room.serves(*told) else Room(*told)
