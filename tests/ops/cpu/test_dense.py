@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from cutaway.base.errors import BadInput
 from cutaway.models.decoder import Decoder
 from cutaway.nn.attention.grouped import GroupedQuery
 from cutaway.nn.block import Block
@@ -154,11 +155,59 @@ def test_what_learns_goes_through_it(kernels, monkeypatch):
     assert len(seen) == 2
 
 
-def test_it_says_where_there_is_a_second_way_back(kernels):
+@pytest.mark.parametrize("power", [1, 3])  # a slope that is the same everywhere, and one that has a graph
+def test_gradients_of_gradients_are_torchs(kernels, power):
+    found, (x, weight, bias) = [], held()
+    x.requires_grad_()
+    for form in (linear_kernel, linear_fast):
+        slopes = torch.autograd.grad(form(x, weight, bias).pow(power).sum(), (x, weight), create_graph=True)
+        penalty = sum(slope.square().sum() for slope in slopes)
+        found.append(torch.autograd.grad(penalty, (x, weight)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-2 * float(theirs.abs().mean()))
+
+
+def test_what_no_gradient_needs_is_not_kept(kernels):
+    """As with a frozen weight, whose map keeps no input, and may be written to before the way back."""
     x, weight, _ = held()
-    (slope,) = torch.autograd.grad(linear_kernel(x, weight).square().sum(), weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+    for learns, other in ((x, weight), (weight, x)):
+        learns, other = learns.detach().requires_grad_(), other.detach().clone()
+        kept: list[torch.Size] = []
+
+        def keep(one, kept=kept):
+            kept.append(one.shape)
+            return one
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one):
+            y = linear_kernel(learns, other) if learns.shape == x.shape else linear_kernel(other, learns)
+        assert kept == [other.shape]
+        y.sum().backward()
+        assert learns.grad is not None and other.grad is None
+
+
+def test_shapes_that_do_not_fit_are_torchs_to_refuse_or_spread(kernels):
+    x, weight, bias = held()
+    for wrong in ((x[:, 1:], weight, bias), (x, weight[:, 1:], bias), (x, weight, bias[1:])):
+        with pytest.raises(BadInput, match="as many columns"):
+            linear_kernel(*wrong)
+        with pytest.raises(RuntimeError):
+            linear_kernels(*wrong)
+    one = torch.ones(1)
+    torch.testing.assert_close(linear_kernels(x, weight, one), linear_fast(x, weight, one))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # within torch, as it is imported
+def test_what_wraps_tensors_is_left_to_torch(kernels):
+    x, weight, bias = held()
+
+    def of(form):
+        return lambda given: form(given, weight, bias).square().sum()
+
+    torch.testing.assert_close(torch.func.grad(of(linear_kernels))(x), torch.func.grad(of(linear_fast))(x))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        told = [torch.autograd.forward_ad.unpack_dual(of(form)(dual)).tangent for form in (linear_kernels, linear_fast)]
+    torch.testing.assert_close(*told)
 
 
 def gradients(module, ids_N, forms):
