@@ -263,8 +263,7 @@ def test_the_next_token_is_of_the_new_weights():
     assert old.answer != one.answer, "the step changed nothing: the test shows nothing"
 
 
-def test_a_text_that_begins_is_read_by_the_weights_of_now():
-    """Packed ones, which are looked at in turn while a text goes on."""
+def test_a_text_that_begins_is_read_by_the_weights_of_now():  # packed ones: looked at in turn while it goes on
     module, other = decoder("llama"), decoder("llama", seed=3)
     request = Request(prompt=(1, 2, 3, 4, 5, 6, 7, 8, 9), decoding=Decoding(max_tokens=1))
     engine, told = Engine(module, limits=LIMITS, forms=NAMED["exact"]), []
@@ -285,12 +284,13 @@ def test_a_text_that_waited_is_read_by_the_weights_of_now():
     for number in range(15):
         module, other = decoder("llama"), decoder("llama", seed=3)
         pairs = [pair for pair in zip(module.modules(), other.modules(), strict=True) if isinstance(pair[0], Packed)]
-        engine, alone = (Engine(module, limits=limits, forms=forms) for _ in range(2))
+        engine = Engine(module, limits=limits, forms=forms)
         engine.submit(Request(prompt=(9, 8, 7), decoding=Decoding(max_tokens=3)))
         waiting = engine.submit(waits)
         engine.step()
         pairs[number][0].blocks = pairs[number][1].blocks
         told = [written.logprob for _ in range(4) for written in engine.step() if written.sequence is waiting]
+        alone = Engine(module, limits=limits, forms=forms)
         alone.submit(waits)
         assert told == [alone.step()[0].logprob], number
 
