@@ -279,7 +279,7 @@ def test_a_text_that_begins_is_read_by_the_weights_of_now():  # packed ones: loo
 
 
 def test_a_text_that_waited_is_read_by_the_weights_of_now():
-    limits, forms = Limits(tokens=96, sequences=1, budget=13, page=4, slack=0), NAMED["exact"]
+    limits, forms = Limits(tokens=96, sequences=1, budget=13, page=4, slack=0), NAMED["kernels"]
     waits = Request(prompt=(1, 2, 3, 4, 5, 6, 7, 8, 9), decoding=Decoding(max_tokens=1))
     for number in range(15):
         module, other = decoder("llama"), decoder("llama", seed=3)
